@@ -1,0 +1,29 @@
+"""Plumbing that the notebooks share. Everything that a notebook teaches stands in the notebook itself.
+
+This file stays light: `python -m helpers.environment` has to run on a machine where nothing is installed yet.
+"""
+
+import os
+from pathlib import Path
+
+#: Name of the real model on ModelScope.
+REAL_MODEL_ID = "qwen/Qwen1.5-MoE-A2.7B-Chat"
+
+#: Folder of the small model that is shipped inside the course.
+EMBEDDED_MODEL = Path(__file__).parent / "embedded_model"
+
+
+def record_file() -> Path:
+    """File in which notebook 03 records the model folder that it downloaded and verified.
+
+    A JSON object with the keys `model_id`, `revision` and `folder`. `COURSE_CACHE` moves it (the tests use that).
+    """
+    cache = os.environ.get("COURSE_CACHE") or Path.home() / ".cache" / "moe-course"
+    return Path(cache) / "model.json"
+
+
+def choose_model() -> Path:
+    """Choose the model folder for this machine; see `helpers.inference.choose_model`."""
+    from helpers.inference import choose_model as choose  # imported late: torch takes seconds to import
+
+    return choose()
