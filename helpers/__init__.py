@@ -13,6 +13,10 @@ REAL_MODEL_ID = "qwen/Qwen1.5-MoE-A2.7B-Chat"
 EMBEDDED_MODEL = Path(__file__).parent / "embedded_model"
 
 
+class CourseError(RuntimeError):
+    """An error that a learner can act on: one sentence with what is wrong, the figures, and what to do."""
+
+
 def record_file() -> Path:
     """File in which notebook 03 records the model folder that it downloaded and verified.
 
