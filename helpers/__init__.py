@@ -20,7 +20,7 @@ class CourseError(RuntimeError):
 def record_file() -> Path:
     """File in which notebook 03 records the model folder that it downloaded and verified.
 
-    A JSON object with the keys `model_id`, `revision` and `folder`. `COURSE_CACHE` moves it (the tests use that).
+    A JSON object with the keys `model_id`, `revision` and `folder`. The variable `COURSE_CACHE` moves it.
     """
     cache = os.environ.get("COURSE_CACHE") or Path.home() / ".cache" / "moe-course"
     return Path(cache) / "model.json"
