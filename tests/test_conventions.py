@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*/*.ipynb"))
 HELPERS = sorted(ROOT.glob("helpers/**/*.py"))
 
-# What a stored output must not hold: folders of the machine that made it, warnings, objects printed by accident.
+# What a stored output must not hold: folders of the machine that made it, warnings, objects shown by accident.
 NOISE = {
-    "a path of this machine": r"(?<![\w.])/(home|root(?!/autodl-)|tmp|Users|opt|var|work|mnt)/|site-packages|[A-Z]:\\\\",
+    "a path of this machine": r"(?<![\w.])/(home|root(?!/autodl-)|tmp|Users|opt|var|work)/|site-packages|[A-Z]:\\\w",
     "a host name or address": r"\b\d{1,3}(\.\d{1,3}){3}:\d+|https?://(localhost|127\.)",
     "a warning": r"Warning\b|warnings\.warn|\[WARNING\]|deprecated",
-    "a raw object": r"<Figure size|<Axes|<matplotlib|<module|<function|<bound method| object at 0x|at 0x[0-9a-f]{6}",
+    "a raw object": r"<Figure size|<Axes|<matplotlib|<module|<function|<bound method|at 0x[0-9a-f]{6}",
 }
 ALLOWED_NOISE = "allow-noise"  # tag of a cell that shows one of these on purpose
 
@@ -130,9 +130,7 @@ def test_most_outputs_are_compared(notebook):
     with_text = [c for c in code_cells(notebook) if any(text_of(o).strip() for o in c.outputs)]
     ignored = [c for c in code_cells(notebook) if "nbval-ignore-output" in tags(c)]
     for cell in ignored:
-        assert re.search(r"^# (Output )?not compared: .+", cell.source, flags=re.M | re.I), (
-            "say why it is not compared"
-        )
+        assert re.search(r"^# Not compared: .+", cell.source, flags=re.M), "say why it is not compared"
     assert sum(c not in ignored for c in with_text) >= 0.85 * len(with_text)
     for cell in code_cells(notebook):
         assert "nbval-skip" not in tags(cell) and "NBVAL_" not in cell.source, (

@@ -29,9 +29,10 @@ def run_nbval(folder, notebook):
     nbformat.write(notebook, folder / "copy.ipynb")
     shutil.copy(ROOT / "notebooks" / "conftest.py", folder / "conftest.py")
     started = time.monotonic()
+    options = ["-q", "-p", "no:cacheprovider", f"--nbval-sanitize-with={ROOT / 'tests' / 'sanitize.cfg'}"]
+    settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), "-q"]
-        + ["-p", "no:cacheprovider", f"--nbval-sanitize-with={ROOT / 'tests' / 'sanitize.cfg'}", str(folder)],
+        [sys.executable, "-m", "pytest", *settings, *options, str(folder)],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -66,7 +67,7 @@ def test_extra_output_is_red(tmp_path, name):
     notebook = first_cells(1)
     notebook.cells[-1].source += f"\nimport sys; print('one line more', file=sys.{name})"
     code, output, _ = run_nbval(tmp_path, notebook)
-    assert code == 1 and "one line more" in output or "Unexpected output" in output
+    assert code == 1 and ("one line more" in output or "Unexpected output" in output)
 
 
 def test_dead_kernel_is_red_and_quick(tmp_path):
