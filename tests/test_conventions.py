@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*/*.ipynb"))
 HELPERS = sorted(ROOT.glob("helpers/**/*.py"))
 
-# What a stored output must not hold: folders of the machine that made it, warnings, objects shown by accident.
+# What a stored output must not hold: folders of the machine that made it, warnings, raw objects.
 NOISE = {
-    "a path of this machine": r"(?<![\w.])/(home|root(?!/autodl-)|tmp|Users|opt|var|work)/|site-packages|[A-Z]:\\\w",
+    "a path of this machine": r"(?<![\w.])/(home|root(?!/autodl-)|tmp|Users|opt|var|work)/|[A-Z]:\\\w",
+    "a path of a package": r"site-packages",
     "a host name or address": r"\b\d{1,3}(\.\d{1,3}){3}:\d+|https?://(localhost|127\.)",
     "a warning": r"Warning\b|warnings\.warn|\[WARNING\]|deprecated",
     "a raw object": r"<Figure size|<Axes|<matplotlib|<module|<function|<bound method|at 0x[0-9a-f]{6}",
