@@ -10,7 +10,6 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from helpers import EMBEDDED_MODEL
@@ -55,12 +54,12 @@ def print_versions(*packages: str) -> None:
 def satisfies(version: str, specifier: str) -> bool:
     """Whether a version such as "2.13.0+cpu" meets a specifier such as ">=2.9,!=2.10.*,<2.14"."""
     have = [int(n) for n in re.match(r"[\d.]*", version)[0].split(".") if n]
+    good = bool(have)
     for sign, text in re.findall(r"(==|!=|>=|<)([\d.]+)", specifier):
         bound = [int(n) for n in text.split(".") if n]
         same = have[: len(bound)] == bound
-        if not {"==": same, "!=": not same, ">=": have >= bound, "<": have < bound}[sign]:
-            return False
-    return bool(have)
+        good &= {"==": same, "!=": not same, ">=": have >= bound, "<": have < bound}[sign]
+    return good
 
 
 def flash_attn_wheel(machine: Machine) -> tuple[str, str]:
@@ -119,14 +118,8 @@ def _software(machine: Machine, real: bool) -> Lines:
         version = machine.packages.get(name, "")
         verdict = "warning" if name in ("ipykernel", "pytest", "nbval") and version else "fail"
         yield name, version or "missing", others[name], False, verdict, "pip install -r requirements.txt"
-    yield (
-        "other" if wrong else "packages",
-        f"{len(others) - len(wrong)} packages",
-        "requirements.txt",
-        True,
-        "",
-        "",
-    )
+    if not wrong:
+        yield "packages", "as in requirements.txt", "requirements.txt", True, "", ""
 
 
 def _gpus(machine: Machine, real: bool) -> Lines:
@@ -180,7 +173,7 @@ def _storage(machine: Machine, real: bool) -> Lines:
 
 def _settings(machine: Machine) -> Lines:
     flash, (wheel, reason) = machine.packages.get("flash-attn", ""), flash_attn_wheel(machine)
-    hint = f"optional: pip install {wheel}" if wheel else f"optional; {reason}"
+    hint = f"if you want it: pip install {wheel}" if wheel else reason
     yield "flash-attn", flash or "not installed: sdpa does its work", "optional", bool(flash), "OK", hint
     lab, needed = machine.jupyterlab, requirements()["jupyterlab"]
     found = f"{lab}, widgets {machine.lab_widgets or 'missing'}" if lab else "not found"
@@ -201,10 +194,8 @@ def show_environment(machine: Machine | None = None, model: str = "") -> list[Ch
     The model is "real" or "embedded"; "" takes what COURSE_MODEL says, else "real" where there is a GPU.
     """
     machine, chosen = machine or read_machine(), os.environ.get("COURSE_MODEL", "")
-    if not model and chosen:
-        embedded = chosen == "embedded" or Path(chosen).resolve() == EMBEDDED_MODEL.resolve()
-        model = "embedded" if embedded else "real"
-    model = model or ("real" if machine.gpus else "embedded")
+    embedded = chosen in ("embedded", str(EMBEDDED_MODEL)) if chosen else not machine.gpus
+    model = model or ("embedded" if embedded else "real")
     checks = check(machine, model)
     print(f"{'verdict':<9}{'check':<14}{'found':<37}needed\n{'-' * 100}")
     for line, following in zip(checks, [*checks[1:], None], strict=True):
@@ -220,8 +211,7 @@ def show_environment(machine: Machine | None = None, model: str = "") -> list[Ch
 def main() -> int:
     parser = argparse.ArgumentParser(description="Check whether this machine can run the course.")
     parser.add_argument("--model", choices=["real", "embedded"], default="")
-    checks = show_environment(model=parser.parse_args().model)
-    return int(any(line.verdict == "fail" for line in checks))
+    return int(any(line.verdict == "fail" for line in show_environment(model=parser.parse_args().model)))
 
 
 if __name__ == "__main__":

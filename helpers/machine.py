@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from helpers import record_file
 
-DATA_DISK = Path("/root/autodl-tmp")
+DATA_DISK = "/root/autodl-tmp"
 MIRRORS = ("tsinghua", "aliyun", "ustc", "tencent", "huawei", "sjtu", "nju")
 
 
@@ -77,15 +77,13 @@ def read_machine() -> Machine:
             torch_cuda, abi = torch.version.cuda or "", torch._C._GLIBCXX_USE_CXX11_ABI
         except Exception:  # a broken install fails in many ways
             torch_cuda = None
-    target = Path(os.environ.get("MODELSCOPE_CACHE") or (DATA_DISK if DATA_DISK.is_dir() else Path.home()))
-    folders = (target.absolute(), *target.absolute().parents)
-    pip_files = (
-        sys.prefix + "/pip.conf",
-        Path.home() / ".config/pip/pip.conf",
-        Path.home() / ".pip/pip.conf",
-    )
-    pip_text = "\n".join(_read(file) for file in (*pip_files, "/etc/pip.conf"))
-    index = os.environ.get("PIP_INDEX_URL") or "".join(re.findall(r"index-url\s*=\s*(\S+)", pip_text)[:1])
+    data_disk = os.path.isdir(DATA_DISK)  # unlike Path.is_dir, no error where a user may not look
+    target = os.path.abspath(os.environ.get("MODELSCOPE_CACHE") or (DATA_DISK if data_disk else Path.home()))
+    folders = [target, *map(str, Path(target).parents)]
+    homes = (sys.prefix, Path.home() / ".config/pip", Path.home() / ".pip", "/etc")
+    pip_settings = "\n".join(_read(home, "pip.conf") for home in homes)
+    index = os.environ.get("PIP_INDEX_URL") or "".join(re.findall(r"index-url\s*=\s*(\S+)", pip_settings)[:1])
+    mirror = [f"{name} mirror" for name in MIRRORS if name in index] or ["another index" if index else ""]
     return Machine(
         python=platform.python_version(),
         platform=f"{sys.platform}_{platform.machine().lower()}",
@@ -93,13 +91,11 @@ def read_machine() -> Machine:
         torch_cuda=torch_cuda,
         cxx11_abi=abi,
         ram=read_ram(),
-        free_disk=shutil.disk_usage(next(folder for folder in folders if folder.exists())).free,
-        autodl=DATA_DISK.is_dir() or Path("/etc/network_turbo").exists(),
-        data_disk=DATA_DISK in folders and DATA_DISK.is_dir(),
-        downloaded=record_file().exists(),
-        mirror=next(
-            (f"{name} mirror" for name in MIRRORS if name in index), "another index" if index else ""
-        ),
+        free_disk=shutil.disk_usage(next(filter(os.path.exists, folders))).free,
+        autodl=data_disk or os.path.exists("/etc/network_turbo"),
+        data_disk=data_disk and DATA_DISK in folders,
+        downloaded=os.path.exists(record_file()),
+        mirror=mirror[0],
         proxy=any(os.environ.get(name) for name in ("http_proxy", "https_proxy")),
         **read_gpus(),
         **_read_server(),
