@@ -151,17 +151,11 @@ def _storage(machine: Machine, real: bool) -> Lines:
     needed, advice = 8 if real else 2, "take an instance with more RAM: loading will be slow or fail"
     found = f"{machine.ram / GIB:.1f} GiB" if machine.ram else "unknown"
     yield "RAM", found, f"{needed} GiB", not 0 < machine.ram < needed * GIB, "warning", advice
-    found = f"{machine.free_disk / GB:.1f} GB free"
     if not real or machine.downloaded:
-        yield (
-            "model disk",
-            "the model is there" if machine.downloaded else found,
-            "nothing more",
-            True,
-            "",
-            "",
-        )
+        found = "the model is there" if machine.downloaded else "the embedded model is part of the course"
+        yield "model disk", "not needed", found, True, "", ""
         return
+    found = f"{machine.free_disk / GB:.1f} GB free"
     system, enough = machine.autodl and not machine.data_disk, machine.free_disk >= DISK_BYTES
     needed = f"{DISK_BYTES / GB:.1f} GB: 28.6 of model, 2 of margin"
     advice = "delete what you no longer need, or enlarge the disk (on AutoDL: the page of the instance)"
