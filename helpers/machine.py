@@ -81,8 +81,8 @@ def read_machine() -> Machine:
     target = os.path.abspath(os.environ.get("MODELSCOPE_CACHE") or (DATA_DISK if data_disk else Path.home()))
     folders = [target, *map(str, Path(target).parents)]
     homes = (sys.prefix, Path.home() / ".config/pip", Path.home() / ".pip", "/etc")
-    pip_settings = "\n".join(_read(home, "pip.conf") for home in homes)
-    index = os.environ.get("PIP_INDEX_URL") or "".join(re.findall(r"index-url\s*=\s*(\S+)", pip_settings)[:1])
+    settings = "\n".join(_read(home, "pip.conf") for home in homes)
+    index = os.environ.get("PIP_INDEX_URL") or "".join(re.findall(r"(?m)^\s*index-url.*", settings))
     mirror = [f"{name} mirror" for name in MIRRORS if name in index] or ["another index" if index else ""]
     return Machine(
         python=platform.python_version(),

@@ -335,16 +335,16 @@ def test_command_without_gpu():
     result = run_check("--model", "real")
     assert result.returncode == 1 and "This machine cannot run the real model" in result.stdout
     assert "none (no nvidia-smi)" in result.stdout and result.stderr == ""
-    assert "the embedded model" in run_check(COURSE_MODEL="").stdout
 
 
 def test_command_chooses_the_model(tmp_path):
     fake_nvidia_smi(tmp_path, "echo '580.82.07, 24576, 8.6, NVIDIA GeForce RTX 3090'")
     path = f"{tmp_path}:/usr/bin:/bin"
-    assert "run the real model" in run_check(PATH=path).stdout
-    assert "run the embedded model" in run_check(PATH=path, COURSE_MODEL="embedded").stdout
-    assert "run the real model" in run_check(COURSE_MODEL=str(tmp_path)).stdout
-    assert "run the real model" in run_check("--model", "real", COURSE_MODEL="embedded").stdout
+    assert "run the real model" in run_check(bare=True, PATH=path).stdout
+    assert "run the embedded model" in run_check(bare=True, COURSE_MODEL="").stdout
+    assert "run the embedded model" in run_check(bare=True, PATH=path, COURSE_MODEL="embedded").stdout
+    assert "run the real model" in run_check(bare=True, COURSE_MODEL=str(tmp_path)).stdout
+    assert "run the real model" in run_check("--model", "real", bare=True, COURSE_MODEL="embedded").stdout
 
 
 def test_command_on_a_machine_with_nothing_installed():
@@ -363,15 +363,29 @@ def test_output_shows_no_place_of_this_machine(tmp_path):
         "PIP_INDEX_URL": "https://secret.example.org/simple",
         "http_proxy": "http://secret.example.org:1",
     }
-    text = run_check(MODELSCOPE_CACHE=str(tmp_path / "not there yet"), **index).stdout
+    text = run_check(bare=True, MODELSCOPE_CACHE=str(tmp_path / "not there yet"), **index).stdout
     assert "another index" in text and re.search(r"http_proxy +on", text)
     for place in (str(ROOT), str(Path.home()), str(tmp_path), sys.prefix, "secret", os.uname().nodename):
         assert place not in text
 
 
-def test_mirror_is_named(monkeypatch):
-    monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.tuna.tsinghua.edu.cn/simple")
-    assert read_machine().mirror == "tsinghua mirror"
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ("[global]\nindex-url = https://pypi.tuna.tsinghua.edu.cn/simple\n", "tsinghua mirror"),
+        ("[global]\nindex-url = https://example.org/simple\n", "another index"),
+        ("[global]\nextra-index-url = https://pypi.tuna.tsinghua.edu.cn/simple\n", ""),
+        ("no settings at all", ""),
+    ],
+)
+def test_mirror_is_read_from_the_settings_of_pip(settings, name, tmp_path, monkeypatch):
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    read = machine._read
+    monkeypatch.setattr(machine, "_read", lambda *parts: "" if parts[0] == "/etc" else read(*parts))
+    (tmp_path / "pip.conf").write_text(settings)
+    assert read_machine().mirror == name
 
 
 @pytest.mark.parametrize(
