@@ -78,7 +78,8 @@ def read_machine() -> Machine:
         except Exception:  # a broken install fails in many ways
             torch_cuda = None
     data_disk = os.path.isdir(DATA_DISK)  # unlike Path.is_dir, no error where a user may not look
-    target = os.path.abspath(os.environ.get("MODELSCOPE_CACHE") or (DATA_DISK if data_disk else Path.home()))
+    target = os.environ.get("MODELSCOPE_CACHE") or (DATA_DISK if data_disk else "~")
+    target = os.path.abspath(os.path.expanduser(target))
     folders = [target, *map(str, Path(target).parents)]
     homes = (sys.prefix, Path.home() / ".config/pip", Path.home() / ".pip", "/etc")
     settings = "\n".join(_read(home, "pip.conf") for home in homes)

@@ -72,8 +72,8 @@ MACHINES = {
             "Python": "fail",
             "torch": "fail",
             **dict.fromkeys(["transformers", "accelerate", "modelscope", "ipywidgets"], "fail"),
-            **dict.fromkeys(["matplotlib", "pandas", "pytest", "nbval"], "fail"),
-            "ipykernel": "warning",
+            **dict.fromkeys(["matplotlib", "pandas"], "fail"),
+            **dict.fromkeys(["ipykernel", "pytest", "nbval"], "warning"),
             "JupyterLab": "warning",
         },
     ),
@@ -151,7 +151,8 @@ MACHINES = {
     "nothing installed, no GPU": (
         Machine(free_disk=50 * GB),
         "embedded",
-        {name: "fail" for name in requirements() if name != "jupyterlab"} | {"JupyterLab": "warning"},
+        {name: "fail" for name in requirements() if name != "jupyterlab"}
+        | dict.fromkeys(["pytest", "nbval", "JupyterLab"], "warning"),
     ),
     "no-GPU start on AutoDL": (
         replace(AUTODL, gpus=(), driver="", gpu_problem="nvidia-smi lists none", ram=2 * GIB),
