@@ -195,7 +195,7 @@ def stream_chat(
     length, context = inputs["input_ids"].shape[1], model.config.max_position_embeddings
     if length >= context or max_new_tokens < 1:
         raise CourseError(
-            f"The conversation fills {length:,} of {context:,} tokens and {max_new_tokens:,} new ones are asked for: "
+            f"The chat fills {length:,} of {context:,} tokens and {max_new_tokens:,} new ones are wanted: "
             "shorten it, or ask for at least one new token."
         )
     options = {**inputs, **generate_options, "max_new_tokens": min(max_new_tokens, context - length)}

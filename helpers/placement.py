@@ -51,7 +51,7 @@ def plan_placement(weights: int, gpu_free: list[int], ram: int, bf16: bool = Tru
     """Return (device_map, dtype, reason) for `weights` bytes of bf16 parameters; all sizes in bytes.
 
     Like device_map="auto", it spreads layers evenly: no GPU but the last gets more than its share. A tenth of
-    each memory stays free. GPUs without bf16 get float32, twice the size: in float16 it writes gibberish.
+    each memory stays free. GPUs without bf16 get float32, twice the size: in float16 Qwen models overflow.
     Raises CourseError when neither the GPUs nor the RAM can hold the model.
     """
     need, dtype = (weights, "bfloat16") if bf16 else (2 * weights, "float32")

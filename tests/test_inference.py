@@ -40,9 +40,10 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 WORDS = [
-    "model", "Give me", " a short", "introduction", "def add(a, b):\n    return a + b", "\n", "\n\n\n", "  ", "\t", " \n ",
-    "简单介绍一下大语言模型", "你好，世界。", "é", "e\u0301", "🙂", "👩‍👩‍👧", "'s", "123", "4.5", "<", "|", "im_end", "|>", "<|", "<im_end>",
-    "{{ x }}", "{% raw %}", "http://a.b/c?d=e", "\r\n", "\u3000", "ﬁ", "한국어", "العربية", "\x00", "user\n", "assistant\n",
+    "model", "Give me", " a short", "introduction", "def add(a, b):\n    return a + b", "\n", "\n\n\n", "  ",
+    "\t", " \n ", "简单介绍一下大语言模型", "你好，世界。", "é", "e\u0301", "🙂", "👩‍👩‍👧", "4.5",
+    "'s", "123", "<", "|", "im_end", "|>", "<|", "<im_end>", "{{ x }}", "{% raw %}", "http://a.b/c?d=e", "\r\n",
+    "\u3000", "ﬁ", "한국어", "العربية", "\x00", "user\n", "assistant\n",
 ]  # fmt: skip
 REAL_WEIGHTS = 28_632_144_944  # bytes of the eight shards of Qwen1.5-MoE-A2.7B-Chat
 
@@ -66,8 +67,8 @@ def folder(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     config = Qwen2MoeConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=4,
-        num_attention_heads=4, num_key_value_heads=4, moe_intermediate_size=16, shared_expert_intermediate_size=32,
-        num_experts=8, num_experts_per_tok=4, max_position_embeddings=600,
+        num_attention_heads=4, num_key_value_heads=4, moe_intermediate_size=16,
+        shared_expert_intermediate_size=32, num_experts=8, num_experts_per_tok=4, max_position_embeddings=600,
     )  # fmt: skip
     model = Qwen2MoeForCausalLM(config).to(torch.bfloat16)
     end = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
@@ -279,24 +280,17 @@ def test_the_toy_fits_everywhere(gpus):
     assert plan_placement(6_000_000, gib(*gpus), GIB // 8)
 
 
-REAL_CONFIG = Qwen2MoeConfig(
-    hidden_size=2048, intermediate_size=5632, num_hidden_layers=24, num_attention_heads=16, num_key_value_heads=16,
-    vocab_size=151936, moe_intermediate_size=1408, shared_expert_intermediate_size=5632, num_experts=60,
-    num_experts_per_tok=4, dtype="bfloat16",
-)  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def real_model_without_weights():
-    with init_empty_weights():
-        return AutoModelForCausalLM.from_config(REAL_CONFIG, dtype=torch.bfloat16)
+    with init_empty_weights():  # the default values of Qwen2MoeConfig are those of the real model
+        return AutoModelForCausalLM.from_config(Qwen2MoeConfig(), dtype=torch.bfloat16)
 
 
 @pytest.mark.parametrize(
     "gpus", [(23.3, 23.3), (79,), (47.5,), (11.6,) * 4, (23.3,), (11.6, 11.6), (20, 8), (8, 23), (15, 15)]
 )
 def test_the_plan_agrees_with_device_map_auto(real_model_without_weights, gpus):
-    """What the plan calls "on the GPUs" must not end up partly in RAM: device_map="auto" would do so silently."""
+    """What the plan puts on the GPUs must not end up partly in RAM, as device_map="auto" may do."""
     model = real_model_without_weights
     # from_pretrained plans with 90 % of the memory when there is one GPU
     memory = {gpu: int(free * GIB * (0.9 if len(gpus) == 1 else 1)) for gpu, free in enumerate(gpus)}
@@ -353,11 +347,12 @@ def test_load_refuses_before_loading_and_names_the_holder(folder, monkeypatch):
 
 
 def test_a_container_may_have_less_memory_than_its_host(monkeypatch):
-    read = Path.read_text
-    limited = {"/sys/fs/cgroup/memory.max": f"{2 * GIB}\n"}
-    monkeypatch.setattr(
-        Path, "read_text", lambda self, *args, **kw: limited.get(str(self)) or read(self, *args, **kw)
-    )
+    read_text, limited = Path.read_text, {"/sys/fs/cgroup/memory.max": f"{2 * GIB}\n"}
+
+    def read(path, *args, **options):
+        return limited.get(path.as_posix()) or read_text(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", read)
     assert placement.machine()[1] <= 2 * GIB
     limited["/sys/fs/cgroup/memory.max"] = "max\n"
     assert placement.machine()[1] > 0
@@ -501,7 +496,7 @@ def says(model, monkeypatch, tokens: list[int], seconds: float = 0.0) -> None:
 )
 def test_characters_of_several_tokens_come_out_whole(loaded, monkeypatch, answer):
     model, tokenizer = loaded
-    tokens = tokenizer.encode(answer) + [tokenizer.eos_token_id]
+    tokens = [*tokenizer.encode(answer), tokenizer.eos_token_id]
     says(model, monkeypatch, tokens)
     stream = stream_chat(model, tokenizer, user("x"), do_sample=False, repetition_penalty=1.0)
     pieces = list(stream)
