@@ -172,9 +172,8 @@ class _Bar:
     def add(self, path: str, count: int) -> None:
         with self.lock:
             self.counted[path] += count
-            if self.counted[path] == self.sizes[path]:
-                whole = sum(self.counted[path] == size for path, size in self.sizes.items())
-                self.bar.set_postfix_str(f"{whole}/{len(self.sizes)} files", refresh=False)
+            whole = sum(self.counted[path] == size for path, size in self.sizes.items())
+            self.bar.set_postfix_str(f"{whole}/{len(self.sizes)} files", refresh=False)
             self.bar.update(count)
 
 

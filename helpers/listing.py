@@ -55,19 +55,14 @@ def connect() -> None:
 def list_files(model_id: str, revision: str, folder: Path) -> list[ModelFile]:
     """The model's files as the hub lists them, each checked to be safe to write into the folder."""
     connect()
+    retry = Retry(2, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+    retry.respect_retry_after_header = False  # a clear answer now is better than minutes of waiting
     session, token = requests.Session(), HubConfig().token
-    # A clear answer now is better than minutes of waiting, so Retry-After is not obeyed.
-    again = {"status_forcelist": (429, 500, 502, 503, 504), "respect_retry_after_header": False}
-    session.mount(
-        "http", HTTPAdapter(max_retries=Retry(2, backoff_factor=0.5, raise_on_status=False, **again))
-    )
+    session.mount(endpoint(), HTTPAdapter(max_retries=retry))
     session.cookies.update({"m_session_id": token} if token else {})
-    url, query = (
-        f"{endpoint()}/api/v1/models/{model_id}/repo/files",
-        {"Revision": revision, "Recursive": "True"},
-    )
+    url = f"{endpoint()}/api/v1/models/{model_id}/repo/files"
     try:
-        answer = session.get(url, params=query, timeout=(3, 30))
+        answer = session.get(url, params={"Revision": revision, "Recursive": "True"}, timeout=(3, 30))
     except requests.RequestException as error:
         raise CourseError(f"The hub does not list {model_id}: {reason(error)}.") from None
     if not answer.ok:
@@ -75,9 +70,7 @@ def list_files(model_id: str, revision: str, folder: Path) -> list[ModelFile]:
     try:
         content = answer.json()
         if content["Success"] is not True:
-            raise CourseError(
-                f"The hub does not list {model_id}: it says {str(content.get('Message'))[:200]!r}."
-            )
+            raise CourseError(f"The hub does not list {model_id}: {str(content.get('Message'))[:200]!r}.")
         entries = [entry for entry in content["Data"]["Files"] if entry.get("Type") != "tree"]
         files = [checked(folder, e["Path"], e["Size"], (e.get("Sha256") or "").lower()) for e in entries]
     except (ValueError, KeyError, TypeError, AttributeError):
