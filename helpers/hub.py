@@ -23,11 +23,11 @@ from types import SimpleNamespace
 from unittest import mock
 
 import modelscope_hub._download as client
-from modelscope_hub import CacheNotFound, FileDownloadError, HubApi
+from modelscope_hub import CacheNotFound, FileDownloadError, HubApi, HubConfig
 from tqdm.auto import tqdm
 
 from helpers import REAL_MODEL_ID, CourseError, manifest, record_file
-from helpers.listing import NoNetworkError, connect, endpoint, list_files, reason
+from helpers.listing import NoNetworkError, connect, list_files, reason
 from helpers.manifest import ModelFile
 
 logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)  # the sentences below replace its log
@@ -84,6 +84,8 @@ def download(model_id=REAL_MODEL_ID, revision="master", cache_dir=None) -> Path:
     if {file.path: file.sha256 or hashes.get(file.path) for file in files} == hashes:
         return verify(folder, repair=True)
     (folder / manifest.NAME).unlink(missing_ok=True)  # from here on the folder counts as half downloaded
+    if model_id == REAL_MODEL_ID:
+        record_file().unlink(missing_ok=True)
     _fetch(model_id, revision, folder, cache, files)
     if unlisted := [file.path for file in files if not file.sha256]:
         print(f"{len(unlisted)} files have no sha256 in the hub's list: only their size could be checked.")
@@ -148,7 +150,7 @@ def _folder(model_id: str, revision: str, cache: Path) -> Path:
             from modelscope import snapshot_download  # takes 3 seconds to import
 
             return Path(snapshot_download(model_id, **where))
-        return Path(HubApi().download_repo(model_id, "model", **where))
+        return Path(HubApi(HubConfig()).download_repo(model_id, "model", **where))
     except CacheNotFound as not_there_yet:
         return Path(not_there_yet.cache_dir)
 
@@ -172,9 +174,10 @@ class _Bar:
     def add(self, path: str, count: int) -> None:
         with self.lock:
             self.counted[path] += count
-            whole = sum(self.counted[path] == size for path, size in self.sizes.items())
-            self.bar.set_postfix_str(f"{whole}/{len(self.sizes)} files", refresh=False)
             self.bar.update(count)
+            if count <= 0 or self.counted[path] == self.sizes[path]:
+                whole = sum(self.counted[path] == size for path, size in self.sizes.items())
+                self.bar.set_postfix_str(f"{whole}/{len(self.sizes)} files", refresh=False)
 
 
 def _fetch(model_id: str, revision: str, folder: Path, cache: Path, files: list[ModelFile]) -> None:
@@ -192,7 +195,7 @@ def _fetch(model_id: str, revision: str, folder: Path, cache: Path, files: list[
         with mock.patch.multiple(client, **settings), progress.bar:
             where = {"cache_dir": str(cache), "local_dir": str(folder), "revision": revision}
             callbacks = {"file_list": wanted, "progress_callbacks": [progress.start_file]}
-            HubApi(endpoint=endpoint()).download_repo(model_id, "model", **where, **callbacks)
+            HubApi(HubConfig()).download_repo(model_id, "model", **where, **callbacks)
     except FileDownloadError as error:
         causes = error.failed_files
         missing = sum(file.size - file.bytes_in(folder) for file in files)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,8 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "file" and known and path in hub.files():
             self.send_file(hub.files()[path])
         else:
-            message = f"here is only {hub.model_id}, revision {hub.revision}"
-            self.send_json({"Code": 404, "Success": False, "Message": message}, 404)
+            self.send_json({"Code": 404, "Success": False, "Message": f"only {hub.model_id} is here"}, 404)
 
     def send_file(self, file: Path) -> None:
         """Send one file, or the part of it that a Range header asks for."""
@@ -92,9 +92,9 @@ class LocalHub(ThreadingHTTPServer):
         self.environment = {"MODELSCOPE_ENDPOINT": url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
     def files(self) -> dict[str, Path]:
-        """The files of the repository, by their path in it."""
-        files = sorted(f for f in self.folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
-        return {file.relative_to(self.folder).as_posix(): file for file in files}
+        """The model's files by their path in the repository, without the scripts and texts that made it."""
+        files = {f.relative_to(self.folder).as_posix(): f for f in self.folder.rglob("*") if f.is_file()}
+        return {path: files[path] for path in sorted(files) if not re.search(r"\.py|^corpus/", path)}
 
     def listing(self) -> list[dict]:
         """What the hub says about its files: path, size in bytes and sha256 of each."""
@@ -102,18 +102,26 @@ class LocalHub(ThreadingHTTPServer):
         return [{"Path": p, "Size": len(b), "Sha256": hashlib.sha256(b).hexdigest()} for p, b in files]
 
     def __enter__(self) -> "LocalHub":
-        self._before = {name: os.environ.get(name, "") for name in self.environment}
-        os.environ.update(self.environment)
+        self._before = {name: os.environ.get(name) for name in self.environment}
+        _set_environment(self.environment)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def __exit__(self, *error) -> None:
         self.shutdown()
         self.server_close()
-        os.environ.update(self._before)
+        _set_environment(self._before)
 
     def handle_error(self, *args) -> None:
         pass  # a client that goes away in the middle of a file is nothing to report
+
+
+def _set_environment(values: dict[str, str | None]) -> None:
+    """Set or unset variables, and let a client that remembers the old ones read them again."""
+    for name, value in values.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    if client := sys.modules.get("modelscope_hub"):
+        client.set_default_config(None)
 
 
 if __name__ == "__main__":

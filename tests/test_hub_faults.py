@@ -46,7 +46,7 @@ def make_model(folder: Path, shard_bytes: int = 600_000) -> Path:
 
 
 class FaultyHandler(Handler):
-    """Asks the hub's hooks first: True means answered, bytes replace a piece, an error cuts the connection."""
+    """Asks the hub's hooks first: True means answered, bytes replace a piece, an error cuts the line."""
 
     def send_json(self, answer, status=200):
         if self.seen.kind != "list" or not self.server.on_list(self):
