@@ -55,7 +55,7 @@ class Plan:
 
 def plan(model_id=REAL_MODEL_ID, revision="master", cache_dir=None, speed: float = 10) -> Plan:
     """List the model's files and say what a download would do, and how long it takes at `speed` MB/s."""
-    folder = _folder(model_id, revision, _cache(cache_dir))
+    folder = _folder(model_id, revision, cache_folder(cache_dir))
     files = list_files(model_id, revision, folder)
     total, here = sum(file.size for file in files), sum(file.bytes_in(folder) for file in files)
     remaining, free = total - here, shutil.disk_usage(next(p for p in folder.parents if p.exists())).free
@@ -70,7 +70,7 @@ def download(model_id=REAL_MODEL_ID, revision="master", cache_dir=None) -> Path:
     An interrupted download goes on where it stopped. Without network, a complete copy from before is used.
     Only the real model is recorded for `choose_model()`.
     """
-    cache = _cache(cache_dir)
+    cache = cache_folder(cache_dir)
     folder = _folder(model_id, revision, cache)
     known = manifest.read(folder)
     try:
@@ -112,13 +112,13 @@ def verify(folder: str | Path, full: bool = False, repair: bool = False) -> Path
         )
     if wrong:
         print(f"Wrong, and fetched again: {', '.join(sorted(wrong))}")
-        _fetch(model_id, revision, folder, _cache(None), [file for file in files if file.path in wrong])
+        _fetch(model_id, revision, folder, cache_folder(), [file for file in files if file.path in wrong])
         manifest.write(folder, model_id, revision, files)
         return verify(folder)
     if hashed:
         manifest.write(folder, model_id, revision, files)
-    total = _size(sum(file.size for file in files))
-    print(f"{model_id}: {len(files)} files, {total}, complete ({hashed or 'none'} hashed again)")
+    total, note = _size(sum(file.size for file in files)), f" ({hashed} hashed now)" if hashed else ""
+    print(f"{model_id}: {len(files)} files, {total}, complete{note}")
     if model_id == REAL_MODEL_ID:
         record = {"model_id": model_id, "revision": revision, "folder": str(folder.resolve())}
         manifest.write_json(record_file(), record)
@@ -134,7 +134,7 @@ def _no_space(needed: int, free: int) -> str:
     return f"{_size(needed)} are to come and the disk has {_size(free)} free: pass cache_dir={str(other)!r}."
 
 
-def _cache(cache_dir: str | Path | None) -> Path:
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
     """The client's cache folder; on AutoDL the data disk, because the system disk is too small."""
     default = AUTODL_DISK if AUTODL_DISK.is_dir() else "~/.cache/modelscope"
     return Path(cache_dir or os.environ.get("MODELSCOPE_CACHE") or default).expanduser().resolve()
@@ -234,7 +234,7 @@ def main() -> int:
             print(download(*model))
         else:
             folder = Path(options.model)
-            folder = folder if folder.is_dir() else _folder(*model[:2], _cache(options.cache_dir))
+            folder = folder if folder.is_dir() else _folder(*model[:2], cache_folder(options.cache_dir))
             verify(folder, options.full, options.repair)
     except CourseError as error:
         print(error, file=sys.stderr)

@@ -78,8 +78,8 @@ class Handler(BaseHTTPRequestHandler):
 class LocalHub(ThreadingHTTPServer):
     """Serves `folder` as the model `model_id` on 127.0.0.1, each file at `bytes_per_second` at most.
 
-    As a context manager it also points ModelScope's client in this process at itself. `seen` is the list of
-    requests: kind ("list", "file" or "other"), path, status, start (first byte asked for) and sent (bytes).
+    Use `with`, or start() and stop(). `seen` is the list of requests: kind ("list", "file" or "other"), path,
+    status, start (first byte asked for) and sent (bytes).
     """
 
     def __init__(self, folder=EMBEDDED_MODEL, model_id=EMBEDDED_MODEL_ID, bytes_per_second=1e12, port=0):
@@ -101,16 +101,23 @@ class LocalHub(ThreadingHTTPServer):
         files = [(path, file.read_bytes()) for path, file in self.files().items()]
         return [{"Path": p, "Size": len(b), "Sha256": hashlib.sha256(b).hexdigest()} for p, b in files]
 
-    def __enter__(self) -> "LocalHub":
+    def start(self) -> "LocalHub":
+        """Answer from now on, and point ModelScope's client in this process here."""
         self._before = {name: os.environ.get(name) for name in self.environment}
         _set_environment(self.environment)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
-    def __exit__(self, *error) -> None:
+    def stop(self) -> None:
         self.shutdown()
         self.server_close()
         _set_environment(self._before)
+
+    def __enter__(self) -> "LocalHub":
+        return self.start()
+
+    def __exit__(self, *error) -> None:
+        self.stop()
 
     def handle_error(self, *args) -> None:
         pass  # a client that goes away in the middle of a file is nothing to report

@@ -73,6 +73,7 @@ def read(folder: Path) -> tuple[str, str, list[ModelFile]] | None:
 
 
 def write(folder: Path, model_id: str, revision: str, files: list[ModelFile]) -> None:
+    """Record the files with their present times of change; from now on the folder counts as complete."""
     entries = [asdict(replace(file, mtime_ns=file.stat(folder)[1])) for file in files]
     write_json(folder / NAME, {"model_id": model_id, "revision": revision, "files": entries})
 
