@@ -56,7 +56,8 @@ class Handler(BaseHTTPRequestHandler):
     def send_piece(self, piece: bytes) -> None:
         self.wfile.write(piece)
         self.seen.sent += len(piece)
-        time.sleep(len(piece) / self.server.bytes_per_second)
+        if self.server.bytes_per_second:
+            time.sleep(len(piece) / self.server.bytes_per_second)
 
     def send_json(self, answer: dict, status: int = 200) -> None:
         body = json.dumps(answer).encode()
@@ -76,13 +77,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class LocalHub(ThreadingHTTPServer):
-    """Serves `folder` as the model `model_id` on 127.0.0.1, each file at `bytes_per_second` at most.
+    """Serves `folder` as the model `model_id` on 127.0.0.1, each file at `bytes_per_second` if given.
 
     Use `with`, or start() and stop(). `seen` is the list of requests: kind ("list", "file" or "other"), path,
     status, start (first byte asked for) and sent (bytes).
     """
 
-    def __init__(self, folder=EMBEDDED_MODEL, model_id=EMBEDDED_MODEL_ID, bytes_per_second=1e12, port=0):
+    def __init__(self, folder=EMBEDDED_MODEL, model_id=EMBEDDED_MODEL_ID, bytes_per_second=None, port=0):
         if model_id == REAL_MODEL_ID:
             raise ValueError(f"The local hub serves a stand-in, which must not be called {REAL_MODEL_ID}.")
         super().__init__(("127.0.0.1", port), Handler)

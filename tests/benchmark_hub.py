@@ -2,7 +2,7 @@
 
 Download: against curl, which fetches the same files from the same loopback hub and checks nothing (bar: at
 most 1.6 times its time). Verify: against sha256sum, started once per file (bar: faster on two or more cores).
-Each figure is the best of five runs; the two that are compared take turns.
+Each figure is the best of three runs; the two that are compared take turns.
 """
 
 import argparse
@@ -32,10 +32,10 @@ class QuickHub(LocalHub):
         return self.listed
 
 
-def best_of_five(*actions) -> list[float]:
-    """The shortest of five times of each action, in seconds; they take turns, so a busy moment hits all."""
+def best_of_three(*actions) -> list[float]:
+    """The shortest of three times of each action, in seconds; they take turns, so a busy moment hits all."""
     times = {action: [] for action in actions}
-    for _ in range(5):
+    for _ in range(3):
         for action in actions:
             start = time.perf_counter()
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -86,7 +86,7 @@ def main() -> None:
                 shutil.rmtree(cache, ignore_errors=True)
                 hub.download(MODEL_ID, cache_dir=cache)
 
-            by_curl, by_hub = best_of_five(run_curl, run_download)
+            by_curl, by_hub = best_of_three(run_curl, run_download)
             folder = hub.download(MODEL_ID, cache_dir=cache)
             server.stdin.close()
 
@@ -94,8 +94,8 @@ def main() -> None:
             for name in names:
                 subprocess.run(["sha256sum", folder / name], check=True, capture_output=True)
 
-        by_sha256sum, by_verify = best_of_five(run_sha256sum, lambda: hub.verify(folder, full=True))
-        (unchanged,) = best_of_five(lambda: hub.verify(folder))
+        by_sha256sum, by_verify = best_of_three(run_sha256sum, lambda: hub.verify(folder, full=True))
+        (unchanged,) = best_of_three(lambda: hub.verify(folder))
         assert manifest.read(folder) is not None
     print(f"{options.gigabytes:g} GB in {SHARDS} files on {os.cpu_count()} cores")
     print(f"download: {by_hub:.2f} s, curl {by_curl:.2f} s, ratio {by_hub / by_curl:.2f} (at most 1.6)")
