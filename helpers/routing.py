@@ -99,7 +99,7 @@ def token_strip(frame: pd.DataFrame, layer: int, sequence: int = 0) -> list[tupl
 class RoutingRecorder:
     """Context manager that keeps what a model's routers return in every forward pass, also in `generate()`.
 
-    Padding is left out. Passes with one KV cache belong to the same sequences; an empty cache starts new ones.
+    Padding is left out. Passes with one KV cache belong to the same sequences; an empty one starts new ones.
     In a batch, `generate()` feeds end and padding tokens to finished sequences: single-token passes of a
     batch leave those out. Not for beam search, `use_cache=False`, static caches, compiled models, threads.
 

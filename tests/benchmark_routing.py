@@ -3,8 +3,9 @@
 python tests/benchmark_routing.py            a random model on the CPU, about two minutes
 python tests/benchmark_routing.py FOLDER     a real model, on the GPUs if there are any
 
-Every round runs all four ways in a new order and compares each with the plain run of the same round, so that a
-machine that slows down for a while slows down all of them. Printed: the median of the ratios, and its quartiles.
+Every round runs all ways in a new order and compares each with the plain run of the same round, so that a
+machine that slows down for a while slows down all of them. A second plain call shows the noise. Printed: the
+median of the ratios, and its quartiles.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def recorder(model):
 
 @contextmanager
 def recompute_and_copy(model):
-    """What existing visualisers do: compute softmax and top-k again in a hook, and copy to the CPU per layer."""
+    """What existing visualisers do: softmax and top-k again in a hook, and a copy to the CPU per layer."""
     kept = []
 
     def hook(module, args, output):
@@ -54,15 +55,26 @@ def output_router_logits(model):
     model.config.output_router_logits = False
 
 
-WAYS = [plain, recorder, recompute_and_copy, output_router_logits]
+def plain_again(model):
+    return plain(model)
+
+
+WAYS = [plain, plain_again, recorder, recompute_and_copy, output_router_logits]
 
 
 def random_model():
     """Qwen2-MoE with 0.2 billion parameters: large enough for a pass to take longer than a Python call."""
     config = transformers.Qwen2MoeConfig(
-        vocab_size=8000, hidden_size=768, num_hidden_layers=8, num_attention_heads=12, num_key_value_heads=12,
-        num_experts=16, num_experts_per_tok=4, moe_intermediate_size=512, shared_expert_intermediate_size=2048,
-    )  # fmt: skip
+        vocab_size=8000,
+        hidden_size=768,
+        num_hidden_layers=8,
+        num_attention_heads=12,
+        num_key_value_heads=12,
+        num_experts=16,
+        num_experts_per_tok=4,
+        moe_intermediate_size=512,
+        shared_expert_intermediate_size=2048,
+    )
     torch.manual_seed(0)
     return transformers.Qwen2MoeForCausalLM(config).eval()
 
