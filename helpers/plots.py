@@ -44,14 +44,14 @@ def lines(series: Mapping[str, Sequence], x: Sequence, **labels: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(**labels)
         axes.set_ylim(bottom=0)
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
 def bars(
     series: Mapping[str, Sequence], groups: Sequence, *, line: float | None = None, **labels: str
 ) -> Figure:
-    """Per entry of `groups` one bar of each of the `series`, told apart by hatch; `line`: a height to mark."""
+    """For each of the `groups` one bar per series, told apart by hatch; `line` is a height to mark."""
     looks = cycle([("0.35", ""), ("0.85", "//"), ("0.6", ".."), ("1", "xx")])
     width = 0.8 / len(series)
     with plt.rc_context(STYLE):
@@ -64,7 +64,7 @@ def bars(
         axes.set_xticks(range(len(groups)), groups)
         axes.set(**labels)
         if len(series) > 1:
-            axes.legend()
+            figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
@@ -100,7 +100,7 @@ def _axis_label(token: str, place: int) -> str:
 class Explorer(widgets.VBox):
     """Type a text, pick a layer and a token: shows the experts and their weights.
 
-    `record(text)` gives the table of `Routing.to_frame` for that text. Texts are shown as text, never as HTML.
+    `record(text)` gives the table of `Routing.to_frame` for it. Texts are shown as text, never as HTML.
     Where no kernel runs, a note and the first token's table stand in its place.
     """
 

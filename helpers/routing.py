@@ -24,9 +24,11 @@ from helpers import CourseError
 def find_routers(model) -> tuple[dict[int, torch.nn.Module], int]:
     """The router modules by layer, and the place of the logits in their output, as the model names them."""
     spec = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
-    if spec is None:
+    target = getattr(spec, "target_class", ())
+    routers = {_layer(name): module for name, module in model.named_modules() if isinstance(module, target)}
+    if not routers:
         raise CourseError(f"{type(model).__name__} has no router; use a mixture-of-experts model.")
-    return {_layer(n): m for n, m in model.named_modules() if isinstance(m, spec.target_class)}, spec.index
+    return routers, spec.index
 
 
 def _layer(module_name: str) -> int:
@@ -53,18 +55,12 @@ class Routing:
     sequence: np.ndarray  # (N,) which sequence of the recording, from 0
     position: np.ndarray  # (N,) place in the sequence, padding not counted
     token_id: np.ndarray  # (N,)
-    decode: np.ndarray  # (N,) True: computed alone, after the prompt; False: in a prefill
+    decode: np.ndarray  # (N,) True: computed alone, on a KV cache; False: in a prefill
     layers: np.ndarray  # (L,) layer numbers
-    num_experts: int
     experts: np.ndarray  # (N, L, k) int16, in the router's order: largest weight first
     weights: np.ndarray  # (N, L, k) float32
     shared_gate: np.ndarray | None = None  # (N, L) 0 to 1: weight of the shared expert, where it has a gate
     logits: np.ndarray | None = None  # (N, L, all experts); their softmax: the router's probabilities
-
-    def counts(self) -> np.ndarray:
-        """How many tokens chose each expert: (L, all experts)."""
-        layers = range(len(self.layers))
-        return np.stack([np.bincount(self.experts[:, i].ravel(), minlength=self.num_experts) for i in layers])
 
     def to_frame(self, tokenizer) -> pd.DataFrame:
         """One row per token, layer and chosen expert: N * L * k rows."""
@@ -87,7 +83,7 @@ class Routing:
     def load(cls, path: Path) -> "Routing":
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{**arrays, "num_experts": int(arrays["num_experts"])})
+            return cls(**arrays)
 
 
 def token_strip(frame: pd.DataFrame, layer: int, sequence: int = 0) -> list[tuple[str, int]]:
@@ -104,8 +100,8 @@ class RoutingRecorder:
     batch leave those out. Not for beam search, `use_cache=False`, static caches, compiled models, threads.
 
     Memory until the block ends, on the first router's device: k * (2 + bytes of a weight) per token and layer
-    (16 bytes in bf16 with k = 4; a shared gate adds 2) and 18 bytes a token. With `counts_only`, which keeps
-    nothing but `counts`: 8 bytes per layer and expert for any length. Nothing waits for a GPU before the end.
+    (16 bytes in bf16 with k = 4; a shared gate adds 2) and 18 bytes a token. `counts_only` gives no `routing`
+    but `counts`, tokens per expert (L, all experts): 8 bytes each for any length. No GPU is waited for before.
     """
 
     def __init__(self, model, *, keep_logits: bool = False, counts_only: bool = False):
@@ -113,9 +109,11 @@ class RoutingRecorder:
         self._routers, self._logits_index = find_routers(model)
         gates = {_layer(n): m for n, m in model.named_modules() if n.endswith("shared_expert_gate")}
         self._gates = list(gates.values()) if gates.keys() == self._routers.keys() else []
+        config = getattr(model, "generation_config", model.config)
+        self._end_tokens = {*np.atleast_1d(config.eos_token_id).tolist(), config.pad_token_id} - {None}
 
     def __enter__(self) -> "RoutingRecorder":
-        self._outputs, self._passes, self._counts, self._routing = {}, [], None, None
+        self._outputs, self._passes, self._routing, self.counts = {}, [], None, None
         self._sequences, self._next_sequence = weakref.WeakKeyDictionary(), 0  # first sequence of a KV cache
         with ExitStack() as hooks:  # an interrupt in here removes the hooks as well
             for module in [*self._routers.values(), *self._gates]:
@@ -127,13 +125,15 @@ class RoutingRecorder:
 
     def __exit__(self, *error) -> None:
         self._hooks.close()
+        if self.counts is not None:
+            self.counts = self.counts.cpu().numpy()
         if self._passes:
             kept = {name: torch.cat([p[name] for p in self._passes]).cpu() for name in self._passes[0]}
             kept = {n: (t.float() if t.is_floating_point() else t).numpy() for n, t in kept.items()}
             order = np.lexsort((kept["position"], kept["sequence"]))
             order = order[kept.pop("real")[order]]
             kept = {name: array[order] for name, array in kept.items()}
-            self._routing = Routing(**kept, layers=np.array([*self._routers]), num_experts=self._num_experts)
+            self._routing = Routing(layers=np.array([*self._routers]), **kept)
         self._passes = self._outputs = None
 
     @property
@@ -143,37 +143,30 @@ class RoutingRecorder:
             raise CourseError("No routing is kept: run the model inside the with block, without counts_only.")
         return self._routing
 
-    @property
-    def counts(self) -> np.ndarray:
-        """How many tokens chose each expert: (L, all experts)."""
-        return self.routing.counts() if self._counts is None else self._counts.cpu().numpy()
-
     def _keep_output(self, module, args, output) -> None:
         self._outputs[module] = output
 
     def _after_pass(self, module, args, kwargs, output) -> None:
         ids, mask, cache = (kwargs.get(name) for name in ("input_ids", "attention_mask", "past_key_values"))
         if ids is None or isinstance(mask, dict) or getattr(mask, "ndim", 2) != 2:
-            raise CourseError(
-                "Routing needs input_ids=, a mask (batch, tokens) or none, and no static cache."
-            )
+            raise CourseError("Routing needs input_ids=, a mask (batch, tokens) or none, no static cache.")
         batch, length = ids.shape
         cache = getattr(output, "past_key_values", None) if cache is None else cache
         past = 0 if cache is None else cache.get_seq_length() - length
         mask = ids.new_ones(batch, past + length) if mask is None else (mask != 0).int()
         real, position = mask[:, -length:] > 0, mask.cumsum(-1)[:, -length:] - 1
         decode = length == 1 and past > 0
-        for token in _end_tokens(self.model) if decode and batch > 1 else ():
+        for token in self._end_tokens if decode and batch > 1 else ():
             real = real & (ids != token)
 
         outputs = [split_router_output(self._outputs[m], self._logits_index) for m in self._routers.values()]
         logits, weights, experts = zip(*outputs, strict=True)
-        self._num_experts, experts = logits[0].shape[-1], _stack(experts)
+        experts = _stack(experts)
         if self.counts_only:
-            if self._counts is None:
-                self._counts = experts.new_zeros(experts.shape[1], self._num_experts)
+            if self.counts is None:
+                self.counts = experts.new_zeros(experts.shape[1], logits[0].shape[-1])
             ones = real.reshape(-1, 1, 1).to(experts.device).expand_as(experts).long()
-            self._counts.scatter_add_(1, experts.transpose(0, 1).flatten(1), ones.transpose(0, 1).flatten(1))
+            self.counts.scatter_add_(1, experts.transpose(0, 1).flatten(1), ones.transpose(0, 1).flatten(1))
             return
 
         owner = self if cache is None else cache
@@ -196,20 +189,9 @@ def _stack(tensors) -> torch.Tensor:
     return torch.cat([torch.stack(list(same), 1).to(tensors[0].device) for _, same in groups], 1)
 
 
-def _end_tokens(model) -> set[int]:
-    config = getattr(model, "generation_config", None) or model.config
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    return {token for token in [*ends, config.pad_token_id] if token is not None}
-
-
 @contextmanager
-def change_weights(
-    model, change: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-) -> Iterator[None]:
-    """In the block, `change(layer, experts, weights)` are the routing weights; 0 silences an expert.
-
-    All tensors are (tokens, k).
-    """
+def change_weights(model, change: Callable[..., torch.Tensor]) -> Iterator[None]:
+    """In the block, `change(layer, experts, weights)` gives the routing weights (tokens, k); 0 silences."""
     routers, index = find_routers(model)
 
     def hook(layer, module, args, output):

@@ -279,8 +279,8 @@ def test_counting_equals_recording(name):
         for seed in range(4):
             torch.manual_seed(seed)
             model.generate(**pad(make_prompts(seed, 3), "left"), do_sample=True, max_new_tokens=6)
-    assert (full.counts == counting.counts).all()
-    assert full.counts.sum(1).tolist() == [3 * len(full.routing.token_id)] * 3
+    layers = full.routing.experts.swapaxes(0, 1)
+    assert counting.counts.tolist() == [np.bincount(x.ravel(), minlength=12).tolist() for x in layers]
     with pytest.raises(CourseError, match="counts_only"):
         counting.routing  # noqa: B018
 
@@ -303,7 +303,7 @@ def test_silencing_changes_only_the_tokens_that_chose_the_expert():
     handle = block.register_forward_hook(lambda module, args, output: outputs.append(output[0]))
     with RoutingRecorder(model) as recorder:
         model(ids)
-    expert = int(recorder.counts[0].argmax())
+    expert = int(np.bincount(recorder.routing.experts[:, 0].ravel()).argmax())
 
     def silence(layer, experts, weights):
         return weights.masked_fill((experts == expert) & (layer == 0), 0)
