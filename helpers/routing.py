@@ -101,7 +101,7 @@ class RoutingRecorder:
 
     Memory until the block ends, on the first router's device: k * (2 + bytes of a weight) per token and layer
     (16 bytes in bf16 with k = 4; a shared gate adds 2) and 18 bytes a token. `counts_only` gives no `routing`
-    but `counts`, tokens per expert (L, all experts): 8 bytes each for any length. No GPU is waited for before.
+    but `counts`, tokens per expert (L, all experts): 8 bytes each for any text. No GPU is waited for before.
     """
 
     def __init__(self, model, *, keep_logits: bool = False, counts_only: bool = False):
