@@ -1,7 +1,6 @@
 """Figures of notebook 06: they draw plain arrays and tables and know no model.
 
 Readable in grey and on a phone: shades from light to dark, numbers in cells, hatches, line styles.
-`labels` are matplotlib's `xlabel`, `ylabel` and `title`.
 """
 
 import html
@@ -20,7 +19,7 @@ STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"figure.constrained_layout.use": True, "legend.frameon": False, "legend.fontsize": 10}
 
 
-def heatmap(values, rows: Sequence, *, scale: str, **labels: str) -> Figure:
+def heatmap(values, rows: Sequence, xlabel: str, ylabel: str, title: str, *, scale: str) -> Figure:
     """A matrix (rows, columns) as shades, dark for large; `scale` says what the shades measure."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, min(6, 1.6 + 0.35 * len(rows))))
@@ -28,12 +27,12 @@ def heatmap(values, rows: Sequence, *, scale: str, **labels: str) -> Figure:
         step = 1 + len(rows) // 25
         axes.set_yticks(range(0, len(rows), step), rows[::step])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(**labels)
+        axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
         figure.colorbar(image, label=scale)
     return figure
 
 
-def lines(series: Mapping[str, Sequence], x: Sequence, **labels: str) -> Figure:
+def lines(series: Mapping, x: Sequence, xlabel: str, ylabel: str, title: str) -> Figure:
     """One line per entry of `series`, told apart by marker and line style."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
@@ -42,16 +41,14 @@ def lines(series: Mapping[str, Sequence], x: Sequence, **labels: str) -> Figure:
         ):
             axes.plot(x, values, look, label=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(**labels)
+        axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
         axes.set_ylim(bottom=0)
         figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
-def bars(
-    series: Mapping[str, Sequence], groups: Sequence, *, line: float | None = None, **labels: str
-) -> Figure:
-    """For each of the `groups` one bar per series, told apart by hatch; `line` is a height to mark."""
+def bars(series: Mapping, groups: Sequence, xlabel: str, ylabel: str, title: str) -> Figure:
+    """For each of the `groups` one bar per entry of `series`, told apart by hatch."""
     looks = cycle([("0.35", ""), ("0.85", "//"), ("0.6", ".."), ("1", "xx")])
     width = 0.8 / len(series)
     with plt.rc_context(STYLE):
@@ -59,16 +56,13 @@ def bars(
         for i, ((name, values), (shade, hatch)) in enumerate(zip(series.items(), looks, strict=False)):
             places = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
             axes.bar(places, values, width, label=name, color=shade, hatch=hatch, edgecolor="black")
-        if line is not None:
-            axes.axhline(line, color="black", linestyle="--")
         axes.set_xticks(range(len(groups)), groups)
-        axes.set(**labels)
-        if len(series) > 1:
-            figure.legend(loc="outside lower center", ncols=4)
+        axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
-def ribbon(tokens: Sequence[str], experts, layers: Sequence[int], *, title: str) -> Figure:
+def ribbon(tokens: Sequence[str], experts, layers: Sequence[int], title: str) -> Figure:
     """Tokens across, layers down: number and colour of the first expert; `experts` is (tokens, layers).
 
     Long texts are broken into rows. A token that is not plain ASCII is labelled with its place, as in #7.
