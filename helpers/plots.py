@@ -1,6 +1,7 @@
 """Figures of notebook 06: they draw plain arrays and tables and know no model.
 
 Readable in grey and on a phone: shades from light to dark, numbers in cells, hatches, line styles.
+Each function shows its figure and returns it; a `;` after the call keeps Jupyter from showing it twice.
 """
 
 import html
@@ -29,6 +30,7 @@ def heatmap(values, rows: Sequence, xlabel: str, ylabel: str, title: str, *, sca
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
         figure.colorbar(image, label=scale)
+    plt.show()
     return figure
 
 
@@ -44,6 +46,7 @@ def lines(series: Mapping, x: Sequence, xlabel: str, ylabel: str, title: str) ->
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
         axes.set_ylim(bottom=0)
         figure.legend(loc="outside lower center", ncols=3)
+    plt.show()
     return figure
 
 
@@ -59,6 +62,7 @@ def bars(series: Mapping, groups: Sequence, xlabel: str, ylabel: str, title: str
         axes.set_xticks(range(len(groups)), groups)
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
         figure.legend(loc="outside lower center", ncols=4)
+    plt.show()
     return figure
 
 
@@ -83,6 +87,7 @@ def ribbon(tokens: Sequence[str], experts, layers: Sequence[int], title: str) ->
             axes.set_yticks(range(len(layers)), layers)
             axes.set_ylabel("layer")
         figure.suptitle(title)
+    plt.show()
     return figure
 
 

@@ -17,7 +17,8 @@ LABELS = ("across", "up", "A title")
 
 
 @pytest.fixture(autouse=True)
-def no_warnings_and_no_open_figures():
+def no_display_no_warnings_no_open_figures(monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda: None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
