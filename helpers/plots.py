@@ -39,7 +39,7 @@ def lines(series: Mapping, x: Sequence, xlabel: str, ylabel: str, title: str) ->
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
         for (name, values), look in zip(
-            series.items(), cycle(["o-", "s--", "^:", "D-.", "x-"]), strict=False
+            series.items(), cycle(["o-", "s--", "^:", "D-.", "x-", "v--"]), strict=False
         ):
             axes.plot(x, values, look, label=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
