@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import ipywidgets as widgets
-import torch
 from IPython import get_ipython
 
 from helpers import CourseError
@@ -109,6 +108,14 @@ def explain(error: Exception) -> str:
         return "The memory ran out: press Clear, or lower the number of new tokens, and send again."
     what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     return f"The model failed ({what}): press Regenerate, or restart the kernel if it fails again."
+
+
+def release_memory() -> None:
+    """Free what an error held on to; call it outside the except block."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def routing_strip(routing, tokenizer) -> str:
@@ -235,12 +242,14 @@ class PromptBox:
 
     def _work(self, turn: Turn, model) -> None:
         """The thread. Whatever happens, the box works again afterwards."""
+        problem = ""
         try:
             self._say(*self._answer(turn, model))
         except Exception as error:  # nobody would see the traceback of a thread
-            self._say(explain(error))
-        gc.collect()  # an error holds on to tensors until here
-        torch.cuda.empty_cache()
+            problem = explain(error)
+        if problem:
+            release_memory()
+            self._say(problem)
         self._set_busy(False)
         self._busy.release()
 

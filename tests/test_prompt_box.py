@@ -367,7 +367,7 @@ def test_wait_gives_up_after_its_time(make_box):
 )
 def test_out_of_memory(make_box, monkeypatch, error):
     emptied = []
-    monkeypatch.setattr(prompt_box.torch.cuda, "empty_cache", lambda: emptied.append(True))
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: emptied.append(True))
     box = make_box([error], ["fine"])
     send(box, "Hi")
     assert box.notice.value.startswith("The memory ran out: press Clear")
