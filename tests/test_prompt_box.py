@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -10,13 +11,13 @@ import numpy as np
 import pytest
 
 from helpers import CourseError, prompt_box
-from helpers.prompt_box import Conversation, PromptBox, Turn, explain, render, routing_strip
+from helpers.prompt_box import PromptBox, explain, render, routing_strip
 
 CONTEXT = 400
 
 
 class FakeStream:
-    """What `stream_chat` returns. `script` gives the pieces; an exception in it is raised, an Event waited for."""
+    """What `stream_chat` returns. `script` gives the pieces; an exception is raised, an Event is waited for."""
 
     def __init__(self, script, stop):
         self.script, self.stop = script, stop
@@ -93,7 +94,8 @@ def until(condition, seconds=5):
 
 def bubbles(box):
     """(question, answer) of every turn, as HTML."""
-    return [tuple(part.value for part in view.children[:2]) for view in box.log.children]
+    values = [bubble.value for bubble in box.log.children]
+    return list(zip(values[::2], values[1::2], strict=True))
 
 
 # The normal course of a conversation.
@@ -104,7 +106,7 @@ def test_send_shows_question_and_answer(make_box):
     send(box, " Hi ")
     assert bubbles(box) == [("Hi", "Hello")]
     assert box.entry.value == "" and box.notice.value == ""
-    assert box.conversation.messages() == [
+    assert box.messages == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"},
@@ -121,7 +123,7 @@ def test_history_reaches_the_model(make_box):
 def test_status_line(make_box):
     box = make_box(["a", "b"])
     send(box, "Hi")
-    for part in ("7 tokens in", "2 out", "123.4 tokens/s", "first after 0.05 s", "context 9 of 400"):
+    for part in ("7 tokens in", "2 out", "123.4 tokens/s", "first after 0.05 s", "9 of 400"):
         assert part in box.status.value
     assert "cell is running" not in box.status.value
 
@@ -181,7 +183,7 @@ def test_controls_follow_the_state(make_box):
     gate = threading.Event()
     box = make_box([gate, "a"])
     assert box.stop_button.disabled and not box.send_button.disabled
-    assert box.again_button.disabled and box.clear_button.disabled and box.save_button.disabled
+    assert not box.again_button.disabled and not box.clear_button.disabled
     send(box, "Hi", wait=False)
     assert not box.stop_button.disabled and box.send_button.disabled
     gate.set()
@@ -196,17 +198,18 @@ def test_answer_grows_and_only_the_last_bubble_is_sent(make_box):
     box = make_box(["old"], [f"{i} " for i in range(3000)])
     send(box, "one")
     changes = []
-    for view in box.log.children:
-        view.children[1].observe(lambda change: changes.append("old"), "value")
+    for bubble in box.log.children:
+        bubble.observe(lambda change: changes.append("old"), "value")
     box.log.observe(
-        lambda change: change.new[-1].children[1].observe(lambda c: changes.append("last"), "value"),
-        "children",
+        lambda change: change.new[-1].observe(lambda c: changes.append("last"), "value"), "children"
     )
     started = time.monotonic()
     send(box, "two")
     seconds = time.monotonic() - started
     assert "old" not in changes
-    assert len(changes) <= 3 + seconds / prompt_box.REFRESH_SECONDS, "waiting, first, last, and one per refresh"
+    assert len(changes) <= 3 + seconds / prompt_box.REFRESH_SECONDS, (
+        "waiting, first, last, and one per refresh"
+    )
     assert bubbles(box)[1][1].endswith("2999 ")
 
 
@@ -312,8 +315,8 @@ def test_clear(make_box):
     box = make_box(["one"], ["two"])
     send(box, "a")
     box.clear_button.click()
-    assert bubbles(box) == [] and box.status.value == "" and box.conversation.turns == []
-    assert box.again_button.disabled
+    assert bubbles(box) == [] and box.status.value == "" and len(box.messages) == 1
+    box.again_button.click()  # nothing to ask again
     send(box, "b")
     assert [m["content"] for m in box.model.prompts[1]] == ["Be brief.", "b"]
 
@@ -371,7 +374,7 @@ def test_out_of_memory(make_box, monkeypatch, error):
     box = make_box([error], ["fine"])
     send(box, "Hi")
     assert box.notice.value.startswith("The memory ran out: press Clear")
-    assert emptied and box.conversation.turns[0].answer is None
+    assert emptied and len(box.messages) == 1
     send(box, "again")
     assert bubbles(box)[1] == ("again", "fine") and box.notice.value == ""
 
@@ -411,7 +414,9 @@ def test_a_course_error_is_shown_as_it_is(make_box):
 def test_too_long_a_message_is_refused_and_kept(make_box):
     box = make_box(["fine"])
     send(box, "x" * 100_000)
-    assert "100,009 tokens, but only 300 fit" in box.notice.value and "shorten it by 99,709" in box.notice.value
+    assert (
+        "100,009 tokens, but only 300 fit" in box.notice.value and "shorten it by 99,709" in box.notice.value
+    )
     assert bubbles(box) == [] and len(box.entry.value) == 100_000 and box.model.prompts == []
     send(box, "short")
     assert bubbles(box) == [("short", "fine")]
@@ -424,7 +429,7 @@ def test_long_conversation_drops_the_oldest_turns(make_box):
     assert "fit the context of 400 tokens: the oldest 1 turns" in box.notice.value
     assert [m["content"][0] for m in box.model.prompts[3]] == ["B", "1", "a", "2", "a", "3"]
     assert len(bubbles(box)) == 4, "still to be read"
-    assert len(box.conversation.messages()) == 9
+    assert len(box.messages) == 9, "nothing is forgotten in the box itself"
 
 
 def test_cut_off_answer_is_named(make_box, monkeypatch):
@@ -517,7 +522,9 @@ def test_what_is_rendered(text, expected):
     assert render(text) == expected
 
 
-@pytest.mark.parametrize("text", ["`" * 20_000, "**" * 20_000, "**a" * 10_000, "```\n" * 10_000, "\n" * 50_000])
+@pytest.mark.parametrize(
+    "text", ["`" * 20_000, "**" * 20_000, "**a" * 10_000, "```\n" * 10_000, "\n" * 50_000]
+)
 def test_rendering_is_fast_on_any_text(text):
     started = time.perf_counter()
     render(text)
@@ -535,7 +542,7 @@ def test_save_never_overwrites(make_box, tmp_path):
     assert box.notice.value == "Saved as conversation-002.json."
     assert (tmp_path / "conversation-001.json").read_text() == "precious"
     saved = json.loads((tmp_path / "conversation-002.json").read_text(encoding="utf-8"))
-    assert saved == box.conversation.messages()
+    assert saved == box.messages
 
 
 def test_save_that_fails_says_so(make_box, tmp_path):
@@ -557,20 +564,51 @@ def test_explain_is_one_line():
     assert "KeyError" in explain(KeyError())
 
 
-def test_conversation_without_a_box():
-    talk = Conversation("S", [Turn("q", "a"), Turn("lost")])
-    assert [m["role"] for m in talk.messages()] == ["system", "user", "assistant", "user"]
+def test_clear_waits_for_its_turn(make_box):
+    """A click on Clear that was queued before the button was disabled does not tear the answer apart."""
+    gate = threading.Event()
+    box = make_box(["a", gate, "b"])
+    send(box, "Hi", wait=False)
+    until(lambda: bubbles(box))
+    box.clear_button.click()
+    gate.set()
+    assert box.wait(5)
+    assert bubbles(box) == [("Hi", "ab")] and len(box.messages) == 3
+
+
+def test_show_routing_records_with_the_routing_recorder(make_box, monkeypatch):
+    class Recorder:
+        def __init__(self, model):
+            self.routing = ROUTING
+
+        def __enter__(self):
+            seen.append("enter")
+
+        def __exit__(self, *error):
+            seen.append("exit")
+
+    seen = []
+    monkeypatch.setitem(sys.modules, "helpers.routing", SimpleNamespace(RoutingRecorder=Recorder))
+    box = make_box(["answer"])
+    box.tokenizer, box.show_routing = TOKENIZER, True
+    send(box, "Hi")
+    assert seen == ["enter", "exit"]
+    assert bubbles(box)[0][1].startswith("answer<hr>First expert") and box.messages[-1]["content"] == "answer"
+
+
+ROUTING = SimpleNamespace(
+    token_id=np.array([1, 2, 3]),
+    decode=np.array([False, True, True]),
+    experts=np.array([[[0, 1]], [[2, 3]], [[1, 0]]]),
+    layers=np.array([5]),
+    num_experts=4,
+)
+TOKENIZER = SimpleNamespace(decode=lambda ids: {1: "prompt", 2: "<b>", 3: "y"}[ids[0]])
 
 
 def test_routing_strip_escapes_and_shows_the_answer_only():
-    routing = SimpleNamespace(
-        token_id=np.array([1, 2, 3]),
-        decode=np.array([False, True, True]),
-        experts=np.array([[[0, 1]], [[2, 3]], [[1, 0]]]),
-        layers=np.array([5]),
-        num_experts=4,
-    )
-    tokenizer = SimpleNamespace(decode=lambda ids: {1: "prompt", 2: "<b>", 3: "y"}[ids[0]])
-    strip = routing_strip(routing, tokenizer)
+    strip = routing_strip(ROUTING, TOKENIZER)
     assert "prompt" not in strip and "layer 5" in strip
-    assert 'title="expert 2"' in strip and "&lt;b&gt;" in strip and "hsl(180," in strip and 'expert 1"' in strip
+    assert (
+        'title="expert 2"' in strip and "&lt;b&gt;" in strip and "hsl(180," in strip and 'expert 1"' in strip
+    )

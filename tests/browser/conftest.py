@@ -1,7 +1,7 @@
 """A real JupyterLab on 127.0.0.1 and a real, headless Chromium for the browser tests.
 
-Skipped, with the reason, where Playwright or Chromium is missing. Everything that JupyterLab keeps (settings, files,
-kernels) lives in a temporary folder; server and browser are stopped at the end, also after a failure.
+Skipped, with the reason, where Playwright or Chromium is missing. Everything that JupyterLab keeps (settings,
+files, kernels) lives in a temporary folder; server and browser are stopped at the end, also after a failure.
 """
 
 import json
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -41,11 +42,20 @@ class Lab:
             name: str(folder / name.lower())
             for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "COURSE_CACHE")
         }
-        own |= {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTER_RUNTIME_DIR": str(folder / "run")}
+        own |= {
+            "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "run"),
+        }
         own |= {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "PYTHONPATH": str(ROOT)}
         environment = {**os.environ, **own, "JUPYTER_TOKEN": self.token, "NO_PROXY": "127.0.0.1"}
         environment.pop("COURSE_MODEL", None)
-        options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", f"--notebook-dir={self.folder}"]
+        options = [
+            "--no-browser",
+            "--allow-root",
+            "--ip=127.0.0.1",
+            "--port=0",
+            f"--notebook-dir={self.folder}",
+        ]
         self.log = (folder / "log").open("w")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *options, "--LabApp.expose_app_in_browser=True"],
@@ -68,7 +78,11 @@ class Lab:
     def write(self, name: str, *sources: str) -> str:
         """Write a notebook of code cells and return the address that opens it."""
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
         nbformat.write(notebook, self.folder / name)
         return self.address(name)
 
@@ -77,14 +91,10 @@ class Lab:
 
     def stop(self) -> None:
         self.process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            pass
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # what is left: kernels that did not end in time
-        except ProcessLookupError:
-            pass
         self.process.wait()
         self.log.close()
 

@@ -1,7 +1,7 @@
 """A stand-in for the model, for the kernel of the browser tests: its answer is what the question asks for.
 
-`echo TEXT` answers TEXT, piece by piece; `slow N` answers N numbers at 20 a second; `fail` runs out of memory. All
-that is tested is the box: the thread, the widgets and the page are the real ones.
+`echo TEXT` answers TEXT, piece by piece; `slow N` answers N numbers at 20 a second; `fail` runs out of
+memory. Everything else in these tests is real: the box, its thread, its widgets, the page.
 """
 
 import time

@@ -67,11 +67,14 @@ class Chat:
         self.page.wait_for_function("window.jupyterapp?.shell.currentWidget?.context?.isReady", polling=100)
 
     def command(self, name, arguments=None):
-        self.page.evaluate("([name, args]) => window.jupyterapp.commands.execute(name, args)", [name, arguments or {}])
+        self.page.evaluate(
+            "([name, args]) => window.jupyterapp.commands.execute(name, args)", [name, arguments or {}]
+        )
 
     def run_all(self):
         self.page.wait_for_function(
-            "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'", polling=100
+            "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'",
+            polling=100,
         )
         self.command("notebook:run-all-cells")
         self.page.locator(".chat").wait_for()
@@ -149,6 +152,10 @@ def test_regenerate_and_clear(chat):
     chat.until_done()
     chat.wait_for_answer("^two$")
     assert chat.page.locator(".chat-model").count() == 2
+    chat.ask("slow 1")
+    chat.ask("echo " + "many lines\n" * 60)
+    log, last = (chat.page.locator(name).last.bounding_box() for name in (".chat-log", ".chat-model"))
+    assert abs(log["y"] + log["height"] - last["y"] - last["height"]) < 20, "scrolled to the end"
     chat.clear()
     assert chat.page.locator(".chat-user").count() == 0
     assert chat.ask("echo three") == "three"
@@ -197,14 +204,18 @@ def test_out_of_memory_is_one_sentence_and_not_the_end(chat):
 
 def test_too_long_a_message_is_refused(chat):
     chat.send("x" * 100_000)
-    chat.page.wait_for_function("document.querySelector('.chat-notice').innerText.includes('100,0')", polling=50)
+    chat.page.wait_for_function(
+        "document.querySelector('.chat-notice').innerText.includes('100,0')", polling=50
+    )
     assert "shorten it by" in chat.notice()
     assert len(chat.page.locator(".chat > .widget-textarea textarea").input_value()) == 100_000
 
 
 def test_works_while_a_cell_runs(chat):
     """Whether the click has to wait for the cell depends on the kernel; nothing may be lost or sent twice."""
-    chat.page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.setSource('time.sleep(2)')")
+    chat.page.evaluate(
+        "window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.setSource('time.sleep(2)')"
+    )
     chat.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2")
     chat.command("notebook:run-cell")
     chat.page.locator(".chat > .widget-textarea textarea").click()
@@ -221,7 +232,9 @@ def test_hostile_texts_do_nothing(chat, lab):
         shown = chat.answer()
         if "`" not in text and "**" not in text:
             assert re.sub(r"\s+", " ", shown) == re.sub(r"\s+", " ", text), "it shows as it was typed"
-    links = chat.page.locator(".chat-log :is(a, img, script, iframe, svg, style, form, input, math, video, link)")
+    links = chat.page.locator(
+        ".chat-log :is(a, img, script, iframe, svg, style, form, input, math, video, link)"
+    )
     assert links.count() == 0
     chat.page.mouse.move(300, 300)
     time.sleep(0.3)
