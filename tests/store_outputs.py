@@ -3,8 +3,8 @@
     python tests/store_outputs.py                          all notebooks
     python tests/store_outputs.py notebooks/en/04_*.ipynb  only these
 
-Running it twice changes nothing: whatever differs from run to run (times, widget ids, the Python version) is not
-stored. A notebook whose cell fails is not written.
+Running it twice changes nothing: whatever differs from run to run (times, widget ids, the Python version) is
+not stored. A notebook whose cell fails is not written.
 """
 
 import argparse

@@ -44,10 +44,10 @@ def code_lines(cell):
 
 
 def text_of(output):
-    """All text of one output, of whatever kind."""
-    parts = [output.get("text", ""), output.get("evalue", "")]
-    parts += [v for kind, v in output.get("data", {}).items() if kind.startswith("text/")]
-    return "\n".join(parts)
+    """All text that one output shows. A figure has a text too, but the figure is shown in its place."""
+    data = output.get("data", {})
+    texts = [] if "image/png" in data else [v for kind, v in data.items() if kind.startswith("text/")]
+    return "\n".join([output.get("text", ""), output.get("evalue", ""), *texts])
 
 
 def headings(notebook):
