@@ -5,13 +5,13 @@ each key must send it to the kernel; while a cell runs, a click overtakes that: 
 text travels once, when the area loses the focus. This also leaves Chinese input methods alone.
 """
 
-import gc
 import html
 import itertools
 import json
 import re
 import threading
 import time
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -31,11 +31,10 @@ STYLE = """<style>
 .chat .widget-html { height: auto } .chat .widget-html-content { line-height: 1.5 }
 .chat-log { max-height: 420px; overflow-y: auto } .chat-log .widget-vbox { flex: none; overflow: visible }
 .chat-user { background: var(--jp-brand-color3, #bbdefb); align-self: flex-end }
-.chat-model { background: var(--jp-layout-color2, #eee); align-self: flex-start }
+.chat-model { background: var(--jp-layout-color2, #eee); align-self: flex-start } .chat-status { opacity: .7 }
 .chat-user, .chat-model { max-width: 85%; padding: 6px 12px; border-radius: 12px; overflow-wrap: anywhere }
 .chat pre { margin: 6px 0; padding: 8px; overflow-x: auto; background: var(--jp-layout-color0, #fff) }
-.chat-notice { color: var(--jp-warn-color0, #a60) } .chat-status { color: var(--jp-ui-font-color2, #666) }
-</style>"""
+.chat-notice { color: var(--jp-warn-color0, #a60) }</style>"""
 
 
 def fit(messages: list[dict[str, str]], tokenizer, limit: int) -> tuple[list[dict[str, str]], int]:
@@ -90,8 +89,8 @@ def routing_strip(routing, tokenizer) -> str:
 class PromptBox:
     """Chat with `model`, starting from the system prompt `system`. A second box closes the first.
 
-    Conversations are saved in `folder`. `show_routing` shows under each answer the experts of its tokens.
-    The sliders start at the model's own generation settings; temperature 0 always takes the likeliest token.
+    Conversations are saved in `folder`; `show_routing` shows under each answer the experts of its tokens. The
+    sliders start at the model's own generation settings; temperature 0 always takes the likeliest token.
     In code: `box.entry.value = "Hello"; box.send_button.click(); box.wait(); box.messages`.
     """
 
@@ -156,8 +155,8 @@ class PromptBox:
             self.status.value = self.notice.value = ""
 
     def _save(self) -> None:
-        names = (f"conversation-{number:03d}.json" for number in itertools.count(1))
-        path = next(self.folder / name for name in names if not (self.folder / name).exists())
+        paths = (self.folder / f"conversation-{number:03d}.json" for number in itertools.count(1))
+        path = next(path for path in paths if not path.exists())
         try:
             with path.open("x", encoding="utf-8") as file:  # "x" never overwrites
                 json.dump(self.messages, file, ensure_ascii=False, indent=2)
@@ -198,8 +197,7 @@ class PromptBox:
             ending = self._answer(question, model)
         except Exception as error:  # nobody would see the traceback of a thread
             ending = explain(error)
-        if ending:  # outside the except block, where nothing holds on to the error's tensors any more
-            gc.collect()
+            traceback.clear_frames(error.__traceback__)  # they hold on to tensors
             torch.cuda.empty_cache()
         self._set_busy(False, ending)
         self._busy.release()
@@ -212,12 +210,11 @@ class PromptBox:
             history, old = history[:-2], history[-1]["content"]
         prompt, dropped = fit([system, *history, question], self.tokenizer, self.context - length)
         if question is not self._question:
-            self.log.children += tuple(widgets.HTML().add_class(f"chat-{who}") for who in ("user", "model"))
-            self.log.children[-2].value, self.entry.value = render(question["content"]), ""
-            self._question = question
+            asked, answer = widgets.HTML(render(question["content"])), widgets.HTML("…")
+            self.log.children += (asked.add_class("chat-user"), answer.add_class("chat-model"))
+            self._question, self.entry.value = question, ""
             self.entry.focus()
         bubble = self.log.children[-1]
-        bubble.value = "…"
         options = {"max_new_tokens": length, "do_sample": self.temperature.value > 0}
         if options["do_sample"]:
             options |= {"temperature": self.temperature.value, "top_p": self.top_p.value}
@@ -244,10 +241,10 @@ class PromptBox:
         return note * bool(dropped) + ENDINGS[stream.finish_reason]
 
     def _report(self, stream, done: bool = False) -> None:
-        first, shell = stream.first_token_seconds, get_ipython()
-        context = f"context {stream.prompt_tokens + stream.new_tokens:,} of {self.context:,}"
-        figures = f"{stream.prompt_tokens:,} tokens in · {stream.new_tokens:,} out · {context}"
+        fed, new, first = stream.prompt_tokens, stream.new_tokens, stream.first_token_seconds
+        figures = f"{fed:,} tokens in · {new:,} out · context {fed + new:,} of {self.context:,}"
         if first is not None:
             figures += f" · {stream.tokens_per_second:.1f} tokens/s · first after {first:.2f} s"
-        waits = not done and shell and shell.display_trap.is_active
-        self.status.value = figures + " · a cell is running: Stop may have to wait for its end" * bool(waits)
+        if not done and (shell := get_ipython()) and shell.display_trap.is_active:
+            figures += " · a cell is running: Stop may have to wait for its end"
+        self.status.value = figures

