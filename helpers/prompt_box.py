@@ -33,7 +33,7 @@ STYLE = """<style>
 .chat-user { background: var(--jp-brand-color3, #bbdefb); align-self: flex-end }
 .chat-model { background: var(--jp-layout-color2, #eee); align-self: flex-start } .chat-status { opacity: .7 }
 .chat-user, .chat-model { max-width: 85%; padding: 6px 12px; border-radius: 12px; overflow-wrap: anywhere }
-.chat pre { margin: 6px 0; padding: 8px; overflow-x: auto; background: var(--jp-layout-color0, #fff) }
+.chat pre { padding: 8px; overflow-x: auto; white-space: pre; background: var(--jp-layout-color0, #fff) }
 .chat-notice { color: var(--jp-warn-color0, #a60) }</style>"""
 
 

@@ -1,9 +1,9 @@
-"""How fast is `generate()` through the prompt box, compared with the bare call? Run by hand on a quiet machine.
+"""Speed of `generate()` through the prompt box, against the bare call. Run by hand on a quiet machine.
 
     python tests/benchmark_prompt_box.py [--pairs 7] [--tokens 200]
 
-Each pair runs both, in turns, for the same number of tokens on the same prompt. The box should keep at least 0.9 of
-the bare speed. Uses the model that `choose_model()` chooses, or that COURSE_MODEL names.
+Each pair runs both, in turns, for the same number of tokens on the same prompt. The box should keep at least
+0.9 of the bare speed. Uses the model that `choose_model()` chooses, or that COURSE_MODEL names.
 """
 
 import argparse

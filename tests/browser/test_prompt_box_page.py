@@ -293,3 +293,33 @@ def test_stored_notebook_without_a_kernel_shows_the_note(lab, browser):
     chat = Chat(browser, lab.address("stored.ipynb"))
     chat.page.locator(".jp-OutputArea-output", has_text=NOTE).wait_for()
     chat.context.close()
+
+
+REAL = """
+from helpers import choose_model
+from helpers.inference import load
+from helpers.prompt_box import PromptBox
+box = PromptBox(*load(choose_model()))
+box.temperature.value = 0
+box
+"""
+
+
+def test_embedded_model_chats(lab, browser, screenshot):
+    chat = Chat(browser, lab.write("embedded.ipynb", REAL), device_scale_factor=1.5)
+    chat.page.set_default_timeout(90_000)  # importing torch and transformers
+    chat.run_all()
+    questions = ("What is a GPU?", "什么是大语言模型？", "Write a Python function that adds two numbers.")
+    for question in questions:
+        assert len(chat.ask(question)) > 1
+    assert re.search(
+        r"\d+ tokens in · \d+ out · context \d+ of", chat.page.locator(".chat-status").inner_text()
+    )
+    assert chat.page.locator(".chat-user").all_inner_texts() == list(questions)
+    screenshot(chat.page.locator(".chat"), "05_prompt_box")
+    chat.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
+    chat.page.wait_for_function("document.body.dataset.jpThemeLight === 'false'", polling=100)
+    chat.page.locator(".chat").get_by_text("Settings").click()
+    time.sleep(1)
+    screenshot(chat.page.locator(".chat"), "05_prompt_box_dark")
+    chat.context.close()
