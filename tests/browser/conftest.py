@@ -87,7 +87,8 @@ class Lab:
         return self.address(name)
 
     def address(self, name: str) -> str:
-        return f"{self.url}lab/tree/{name}?token={self.token}&reset"
+        """Each notebook in a workspace of its own: a reloaded page would open the others too."""
+        return f"{self.url}lab/workspaces/{Path(name).stem}/tree/{name}?token={self.token}&reset"
 
     def stop(self) -> None:
         self.process.terminate()
