@@ -1,0 +1,135 @@
+"""A real JupyterLab on 127.0.0.1 and a real, headless Chromium for the browser tests.
+
+Skipped, with the reason, where Playwright or Chromium is missing. Everything that JupyterLab keeps (settings,
+files, kernels) lives in a temporary folder; server and browser are stopped at the end, also after a failure.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+# A settings file each: no news, no windowing (it takes cells out of the page that are not in view).
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+
+
+class Lab:
+    """A running JupyterLab: its address, its token and its folder of notebooks."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.token = folder / "notebooks", secrets.token_hex(16)
+        self.folder.mkdir()
+        for name, content in SETTINGS.items():
+            file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(content))
+        own = {
+            name: str(folder / name.lower())
+            for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "COURSE_CACHE")
+        }
+        own |= {
+            "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "run"),
+        }
+        own |= {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, **own, "JUPYTER_TOKEN": self.token, "NO_PROXY": "127.0.0.1"}
+        environment.pop("COURSE_MODEL", None)
+        options = [
+            "--no-browser",
+            "--allow-root",
+            "--ip=127.0.0.1",
+            "--port=0",
+            f"--notebook-dir={self.folder}",
+        ]
+        self.log = (folder / "log").open("w")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options, "--LabApp.expose_app_in_browser=True"],
+            env=environment,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that its kernels can be stopped with it
+        )
+        self.url = self.wait_for_address(folder / "run")
+
+    def wait_for_address(self, runtime: Path) -> str:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and self.process.poll() is None:
+            for file in runtime.glob("jpserver-*.json"):
+                if text := file.read_text():
+                    return json.loads(text)["url"]
+            time.sleep(0.1)
+        raise RuntimeError(f"JupyterLab did not start:\n{Path(self.log.name).read_text()[-2000:]}")
+
+    def write(self, name: str, *sources: str) -> str:
+        """Write a notebook of code cells and return the address that opens it."""
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+        nbformat.write(notebook, self.folder / name)
+        return self.address(name)
+
+    def address(self, name: str) -> str:
+        """Each notebook in a workspace of its own: a reloaded page would open the others too."""
+        return f"{self.url}lab/workspaces/{Path(name).stem}/tree/{name}?token={self.token}&reset"
+
+    def stop(self) -> None:
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # what is left: kernels that did not end in time
+        self.process.wait()
+        self.log.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    pytest.importorskip("playwright", reason="Playwright is not installed: pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: install the package chromium")
+    try:
+        server = Lab(tmp_path_factory.mktemp("lab"))
+    except RuntimeError as error:
+        pytest.fail(str(error))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def browser(lab):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def screenshot():
+    """screenshot(locator, name) writes images/NAME.png, only if COURSE_SCREENSHOTS=1."""
+
+    def take(locator, name):
+        if os.environ.get("COURSE_SCREENSHOTS") == "1":
+            (ROOT / "images").mkdir(exist_ok=True)
+            locator.screenshot(path=ROOT / "images" / f"{name}.png")
+
+    return take
