@@ -7,7 +7,7 @@ import tempfile
 import nbval.plugin
 from nbval.kernel import RunningKernel
 
-# Every kernel starts like that of a learner who has no GPU and has downloaded nothing: the embedded model is chosen.
+# Every kernel starts like that of a learner without a GPU and without a download: it gets the embedded model.
 os.environ.pop("COURSE_MODEL", None)
 os.environ["COURSE_CACHE"] = tempfile.mkdtemp(prefix="course-cache-")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the stored outputs are those of a CPU
