@@ -7,9 +7,11 @@ import tempfile
 import nbval.plugin
 from nbval.kernel import RunningKernel
 
-# Every kernel starts like that of a learner who has not downloaded anything: the embedded model is chosen.
+# Every kernel starts like that of a learner without a GPU and without a download: it gets the embedded model.
 os.environ.pop("COURSE_MODEL", None)
 os.environ["COURSE_CACHE"] = tempfile.mkdtemp(prefix="course-cache-")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the stored outputs are those of a CPU
+os.environ["OMP_NUM_THREADS"] = "1"  # sharing out work this small costs more than the work itself
 
 
 class WatchedKernel(RunningKernel):

@@ -61,6 +61,7 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: every notebook of the course")
     paths = parser.parse_args().notebooks or sorted(ROOT.glob("notebooks/*/*.ipynb"))
     os.environ.pop("COURSE_MODEL", None)
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # as in notebooks/conftest.py
     failures = 0
     with tempfile.TemporaryDirectory() as cache:
         os.environ["COURSE_CACHE"] = cache
