@@ -1,7 +1,7 @@
 """Figures of notebook 06: they draw plain arrays and tables and know no model.
 
 Readable in grey and on a phone: shades from light to dark, numbers in cells, hatches, line styles.
-Each function shows its figure and returns it; a `;` after the call keeps Jupyter from showing it twice.
+Each function shows its figure.
 """
 
 import html
@@ -12,7 +12,6 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 WIDTH, TOKENS_PER_ROW = 6.4, 12  # inches; tokens in one row of a ribbon
@@ -20,7 +19,7 @@ STYLE = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"figure.constrained_layout.use": True, "legend.frameon": False, "legend.fontsize": 10}
 
 
-def heatmap(values, rows: Sequence, xlabel: str, ylabel: str, title: str, *, scale: str) -> Figure:
+def heatmap(values, rows: Sequence, xlabel: str, ylabel: str, title: str, *, scale: str) -> None:
     """A matrix (rows, columns) as shades, dark for large; `scale` says what the shades measure."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, min(6, 1.6 + 0.35 * len(rows))))
@@ -31,10 +30,9 @@ def heatmap(values, rows: Sequence, xlabel: str, ylabel: str, title: str, *, sca
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
         figure.colorbar(image, label=scale)
     plt.show()
-    return figure
 
 
-def lines(series: Mapping, x: Sequence, xlabel: str, ylabel: str, title: str) -> Figure:
+def lines(series: Mapping, x: Sequence, xlabel: str, ylabel: str, title: str) -> None:
     """One line per entry of `series`, told apart by marker and line style."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
@@ -47,10 +45,9 @@ def lines(series: Mapping, x: Sequence, xlabel: str, ylabel: str, title: str) ->
         axes.set_ylim(bottom=0)
         figure.legend(loc="outside lower center", ncols=3)
     plt.show()
-    return figure
 
 
-def bars(series: Mapping, groups: Sequence, xlabel: str, ylabel: str, title: str) -> Figure:
+def bars(series: Mapping, groups: Sequence, xlabel: str, ylabel: str, title: str) -> None:
     """For each of the `groups` one bar per entry of `series`, told apart by hatch."""
     looks = cycle([("0.35", ""), ("0.85", "//"), ("0.6", ".."), ("1", "xx")])
     width = 0.8 / len(series)
@@ -63,10 +60,9 @@ def bars(series: Mapping, groups: Sequence, xlabel: str, ylabel: str, title: str
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
         figure.legend(loc="outside lower center", ncols=4)
     plt.show()
-    return figure
 
 
-def ribbon(tokens: Sequence[str], experts, layers: Sequence[int], title: str) -> Figure:
+def ribbon(tokens: Sequence[str], experts, layers: Sequence[int], title: str) -> None:
     """Tokens across, layers down: number and colour of the first expert; `experts` is (tokens, layers).
 
     Long texts are broken into rows. A token that is not plain ASCII is labelled with its place, as in #7.
@@ -88,7 +84,6 @@ def ribbon(tokens: Sequence[str], experts, layers: Sequence[int], title: str) ->
             axes.set_ylabel("layer")
         figure.suptitle(title)
     plt.show()
-    return figure
 
 
 def _axis_label(token: str, place: int) -> str:

@@ -25,7 +25,10 @@ def no_display_no_warnings_no_open_figures(monkeypatch):
     plt.close("all")
 
 
-def draw(figure, path):
+def draw(plot, path, *arguments, **options):
+    """Draw with one of the functions, check what holds for all of them, and return the figure."""
+    plot(*arguments, **options)
+    figure = plt.gcf()
     figure.savefig(path / "figure.png")
     assert figure.get_size_inches()[0] <= 8
     for axes in figure.axes:
@@ -37,15 +40,15 @@ def draw(figure, path):
 @pytest.mark.parametrize(("layers", "experts"), [(1, 2), (4, 16), (24, 60), (60, 60)])
 def test_heatmap(tmp_path, layers, experts):
     values = np.arange(layers * experts).reshape(layers, experts)
-    figure = draw(plots.heatmap(values, range(layers), *LABELS, scale="share"), tmp_path)
+    figure = draw(plots.heatmap, tmp_path, values, range(layers), *LABELS, scale="share")
     assert figure.axes[0].get_title() == "A title"
 
 
 def test_lines_and_bars(tmp_path):
     series = {name: [1.0, 2.0, 3.0] for name in ("one", "two", "three", "four", "five", "six")}
-    figure = draw(plots.lines(series, [1, 10, 100], *LABELS), tmp_path)
+    figure = draw(plots.lines, tmp_path, series, [1, 10, 100], *LABELS)
     assert len(figure.axes[0].get_lines()) == 6
-    figure = draw(plots.bars(series, ["a", "b", "c"], *LABELS), tmp_path)
+    figure = draw(plots.bars, tmp_path, series, ["a", "b", "c"], *LABELS)
     assert len(figure.axes[0].patches) == 18
 
 
@@ -53,7 +56,7 @@ def test_lines_and_bars(tmp_path):
 def test_ribbon(tmp_path, count):
     tokens = ["Hi", " there", "\n", "你", " ", "$x$", "<b>", "_^", "\ufffd", "\\"] * 5
     experts = np.arange(count * 4).reshape(count, 4) % 16
-    figure = draw(plots.ribbon(tokens[:count], experts, range(4), "A title"), tmp_path)
+    figure = draw(plots.ribbon, tmp_path, tokens[:count], experts, range(4), "A title")
     shown = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert sorted(shown) == sorted(str(n) for n in experts.ravel())
     labels = [text.get_text() for axes in figure.axes for text in axes.get_xticklabels()]
