@@ -79,7 +79,7 @@ def routing_strip(routing, tokenizer) -> str:
     """HTML: the tokens of an answer, coloured by their first expert in the last layer of a `Routing`."""
     spans = []
     for token, (expert, *_) in zip(routing.token_id, routing.experts[:, -1].tolist(), strict=True):
-        style = f"background: hsl({360 * expert // routing.num_experts}, 70%, 80%); color: #222"
+        style = f"background: hsl({137 * expert % 360}, 70%, 80%); color: #222"
         text = html.escape(tokenizer.decode([int(token)]))
         spans.append(f'<span title="expert {expert}" style="{style}">{text}</span>')
     answer = "".join(itertools.compress(spans, routing.decode))
