@@ -28,13 +28,13 @@ NOTE = "The prompt box works only while the notebook runs: run this cell to chat
 ENDINGS = {"stop": "", "stopped": "Stopped.", "length": "Cut off: the number of new tokens is used up."}
 STYLE = """<style>
 .chat { border: 1px solid var(--jp-border-color2, #ccc); border-radius: 8px; padding: 10px; max-width: 860px }
-.chat .widget-html { height: auto } .chat .widget-html-content { line-height: 1.5 }
+.chat .widget-html { height: auto } .chat .widget-html-content { line-height: 1.5; min-width: 0 }
 .chat-log { max-height: 420px; overflow-y: auto } .chat-log .widget-vbox { flex: none; overflow: visible }
-.chat-user { background: var(--jp-brand-color3, #bbdefb); align-self: flex-end }
+.chat-user { background: rgba(33, 150, 243, 0.28); align-self: flex-end }
 .chat-model { background: var(--jp-layout-color2, #eee); align-self: flex-start } .chat-status { opacity: .7 }
 .chat-user, .chat-model { max-width: 85%; padding: 6px 12px; border-radius: 12px; overflow-wrap: anywhere }
 .chat pre { padding: 8px; overflow-x: auto; white-space: pre; background: var(--jp-layout-color0, #fff) }
-.chat-notice { color: var(--jp-warn-color0, #a60) }</style>"""
+.chat { --jp-widgets-inline-label-width: 90px } .chat-notice { color: var(--jp-warn-color0, #a60) }</style>"""
 
 
 def fit(messages: list[dict[str, str]], tokenizer, limit: int) -> tuple[list[dict[str, str]], int]:
@@ -79,7 +79,7 @@ def routing_strip(routing, tokenizer) -> str:
     """HTML: the tokens of an answer, coloured by their first expert in the last layer of a `Routing`."""
     spans = []
     for token, (expert, *_) in zip(routing.token_id, routing.experts[:, -1].tolist(), strict=True):
-        style = f"background: hsl({360 * expert // routing.num_experts}, 70%, 80%); color: #222"
+        style = f"background: hsl({137 * expert % 360}, 70%, 80%); color: #222"
         text = html.escape(tokenizer.decode([int(token)]))
         spans.append(f'<span title="expert {expert}" style="{style}">{text}</span>')
     answer = "".join(itertools.compress(spans, routing.decode))

@@ -601,7 +601,6 @@ ROUTING = SimpleNamespace(
     decode=np.array([False, True, True]),
     experts=np.array([[[0, 1]], [[2, 3]], [[1, 0]]]),
     layers=np.array([5]),
-    num_experts=4,
 )
 TOKENIZER = SimpleNamespace(decode=lambda ids: {1: "prompt", 2: "<b>", 3: "y"}[ids[0]])
 
@@ -610,5 +609,5 @@ def test_routing_strip_escapes_and_shows_the_answer_only():
     strip = routing_strip(ROUTING, TOKENIZER)
     assert "prompt" not in strip and "layer 5" in strip
     assert (
-        'title="expert 2"' in strip and "&lt;b&gt;" in strip and "hsl(180," in strip and 'expert 1"' in strip
+        'title="expert 2"' in strip and "&lt;b&gt;" in strip and "hsl(274," in strip and 'expert 1"' in strip
     )

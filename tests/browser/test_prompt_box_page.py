@@ -252,6 +252,7 @@ def test_narrow_window_and_long_lines(chat, screenshot):
     box = chat.page.locator(".chat").bounding_box()
     for part in chat.page.locator(".chat-model, .chat-user, .chat button, .chat > .widget-textarea").all():
         inner = part.bounding_box()
+        assert part.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), "its text stays inside"
         assert inner["x"] >= box["x"] - 1 and inner["x"] + inner["width"] <= box["x"] + box["width"] + 1
     screenshot(chat.page.locator(".chat"), "05_prompt_box_narrow")
     chat.command("application:toggle-left-area")
