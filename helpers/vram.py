@@ -91,10 +91,11 @@ def eager_experts(self, hidden, top_k_index, top_k_weights):
 
 integrations.moe.ALL_EXPERTS_FUNCTIONS.register("ledger_eager", eager_experts)
 AttentionInterface.register("ledger", lambda _, *qkv, **__: (fused_attention(*qkv).transpose(1, 2), None))
-PATCH_ATTENTION = mock.patch("torch.nn.functional.scaled_dot_product_attention", fused_attention)
-FUSED_EXPERTS = lambda rows, weight, offs: rows.new_empty(len(rows), weight.shape[-1])  # noqa: E731
-PATCH_EXPERTS = mock.patch("transformers.integrations.moe._grouped_mm", FUSED_EXPERTS)
-PATCH_MASK = mock.patch("transformers.masking_utils.fast_all", lambda mask: False)  # masks have zeros
+FAKE_SDPA = mock.patch("torch.nn.functional.scaled_dot_product_attention", fused_attention)
+FAKE_MM = mock.patch.object(
+    integrations.moe, "_grouped_mm", lambda x, w, offs: x.new_empty(len(x), w.shape[-1])
+)
+FAKE_ALL = mock.patch("transformers.masking_utils.fast_all", lambda mask: False)  # masks have zeros
 
 
 def load_config(model: str | Path):
@@ -107,12 +108,13 @@ def load_config(model: str | Path):
 
 
 def meta_model(config, dtype="bfloat16", attention="sdpa", experts="grouped_mm"):
-    """The model on `meta`: every parameter has its shape and type, none has bytes."""
-    attention = "ledger" if attention == "flash_attention_2" else attention  # like sdpa, without a mask
-    options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
+    """The model on `meta`: parameters without bytes. flash_attention_2 counts as sdpa without a mask."""
+    how = {"dtype": getattr(torch, dtype)}
+    how["attn_implementation"] = attention.replace("flash_attention_2", "ledger")
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), **options).eval()
-    model.set_experts_implementation("ledger_eager" if experts == "eager" else experts)
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), **how).eval()
+    if model._can_set_experts_implementation():  # a dense model has no experts
+        model.set_experts_implementation("ledger_eager" if experts == "eager" else experts)
     return model
 
 
@@ -147,7 +149,7 @@ def run(model, placement, batch=1, prompt=2048, new=512, padding=False, sampling
         scores = ledger.move(logits, 0)[:, -1].to(torch.float32, copy=True)
         return scores, scores.softmax(-1) if sampling else None
 
-    with PATCH_ATTENTION, PATCH_EXPERTS, PATCH_MASK, torch.no_grad(), ledger:
+    with FAKE_SDPA, FAKE_MM, FAKE_ALL, torch.no_grad(), ledger:
         kept = step(0, prompt)
         prefill = dict(ledger.peak)
         if new > 1:  # else the prefill's own token is the only one
