@@ -93,7 +93,7 @@ integrations.moe.ALL_EXPERTS_FUNCTIONS.register("ledger_eager", eager_experts)
 AttentionInterface.register("ledger", lambda _, *qkv, **__: (fused_attention(*qkv).transpose(1, 2), None))
 FAKE_SDPA = mock.patch("torch.nn.functional.scaled_dot_product_attention", fused_attention)
 FAKE_MM = mock.patch.object(
-    integrations.moe, "_grouped_mm", lambda x, w, offs: x.new_empty(len(x), w.shape[-1])
+    integrations.moe, "_grouped_mm", lambda x, w, offs: x.new_empty(len(x), w.size(2))
 )
 FAKE_ALL = mock.patch("transformers.masking_utils.fast_all", lambda mask: False)  # masks have zeros
 

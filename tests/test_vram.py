@@ -404,7 +404,7 @@ def test_verdicts():
 def test_nearest_settings_fit_and_the_next_do_not(monkeypatch):
     config = vram.load_config("real")
     config.num_hidden_layers, config.layer_types = 2, config.layer_types[:2]
-    request = {"gpus": ["6GiB"], "batch": 64, "prompt": 2048, "new": 16}
+    request = {"gpus": ["6GiB"], "batch": 8, "prompt": 16384, "new": 16}
     plan = vram.forecast(config, **request)
     found = re.fullmatch(
         r"GPU 0 lacks (\d+\.\d\d) GiB during prefill: take batch (\d+) or prompt (\d+)\.",
