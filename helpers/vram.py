@@ -20,6 +20,7 @@ from accelerate.utils import convert_file_size_to_int
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, DynamicCache, integrations
+from transformers.integrations import moe
 
 from helpers import CourseError
 
@@ -89,12 +90,10 @@ def eager_experts(self, hidden, top_k_index, top_k_weights):
     return result
 
 
-integrations.moe.ALL_EXPERTS_FUNCTIONS.register("ledger_eager", eager_experts)
+moe.ALL_EXPERTS_FUNCTIONS.register("ledger_eager", eager_experts)
 AttentionInterface.register("ledger", lambda _, *qkv, **__: (fused_attention(*qkv).transpose(1, 2), None))
 FAKE_SDPA = mock.patch("torch.nn.functional.scaled_dot_product_attention", fused_attention)
-FAKE_MM = mock.patch.object(
-    integrations.moe, "_grouped_mm", lambda x, w, offs: x.new_empty(len(x), w.size(2))
-)
+FAKE_MM = mock.patch.object(moe, "_grouped_mm", lambda x, w, offs: x.new_empty(len(x), w.shape[-1]))
 FAKE_ALL = mock.patch("transformers.masking_utils.fast_all", lambda mask: False)  # masks have zeros
 
 
@@ -178,8 +177,7 @@ def forecast(model, gpus, dtype="bfloat16", attention="sdpa", experts="grouped_m
     config = load_config(model) if isinstance(model, str | Path) else model
     model, rows = meta_model(config, dtype, attention, experts), []
     sizes = [convert_file_size_to_int(size) for size in gpus]
-    # Planned is what the CUDA context leaves free; of a single GPU, transformers plans only 90 % of that.
-    share = 0.9 if len(sizes) == 1 else 1
+    share = 0.9 if len(sizes) == 1 else 1  # transformers plans only 90 % of a single GPU
     free = {gpu: int(share * max(0, size - CUDA_CONTEXT)) for gpu, size in enumerate(sizes)}
     placement = device_map(model, free | {"cpu": 2**60})
     parameters = defaultdict(dict)  # GPU -> {parameter: name}; tied parameters count once
