@@ -220,7 +220,7 @@ def notebook_function(name: str):
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     source = next(source for source in sources if f"def {name}(" in source)
-    scope = {}
+    scope = {"config": vram.load_config("real"), "GIB": vram.GIB}
     exec(source, scope)
     return scope[name]
 
