@@ -1,10 +1,10 @@
 """Measure the full-size model with random weights on one large GPU, against the forecast of helpers.vram.
 
-    python tests/gpu/measure_vram.py                    full size: 27 GiB on disk and on the GPU, 30 GiB of RAM
-    python tests/gpu/measure_vram.py --tiny --device cpu    the same steps with a tiny model on a CPU, in a minute
+    python tests/gpu/measure_vram.py                      27 GiB of disk and of GPU memory, 30 GiB of RAM
+    python tests/gpu/measure_vram.py --tiny --device cpu  the same steps with a tiny model on a CPU
 
-Prints one table and writes vram_results.json beside this file (--tiny writes nothing unless --out is given), which
-notebook 02 reads. All sizes are bytes; GiB = 2^30 bytes.
+Prints one table and writes vram_results.json beside this file, which notebook 02 reads (with --tiny only
+if --out is given). All sizes are bytes; GiB = 2^30 bytes.
 """
 
 import argparse
@@ -120,7 +120,7 @@ def peak_memory(device: str, weights: int = 0):
 
 
 def predict(config, device, attention="sdpa", placement=None, **request) -> dict[str, int]:
-    """Peaks of one device, weights included: {"weights", "prefill", "decode"}; `placement` defaults to all on it."""
+    """Peaks of one device, weights included: {"weights", "prefill", "decode"}; default: all modules on it."""
     model = vram.meta_model(config, attention=attention)
     placement = placement or {"": 0}
     on_it = [model.get_submodule(part) for part, place in placement.items() if place == 0]
@@ -135,11 +135,9 @@ def predict(config, device, attention="sdpa", placement=None, **request) -> dict
 def generate(model, batch, prompt, new, sampling) -> None:
     ids = torch.randint(10, 400, (batch, prompt), device=model.device)
     mask = torch.ones_like(ids)
-    sampler = (
-        {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
-        if sampling
-        else {"do_sample": False}
-    )
+    sampler = {"do_sample": sampling}
+    if sampling:
+        sampler |= {"temperature": 0.7, "top_p": 0.8, "top_k": 20}
     model.generate(ids, attention_mask=mask, min_new_tokens=new, max_new_tokens=new, **sampler)
 
 
@@ -183,12 +181,15 @@ def measure_all(config, folder: Path, device: str, points) -> list[dict]:
     print(
         f"stream_chat: {len(pieces)} pieces, {stream.new_tokens} tokens, {stream.finish_reason}", flush=True
     )
-    results.append(compare("stream_chat", peak.bytes, max(plan["prefill"], plan["decode"]), plan["weights"]))
+    if device == "cuda":  # on a CPU, the profiler does not see the thread that generates
+        results.append(
+            compare("stream_chat", peak.bytes, max(plan["prefill"], plan["decode"]), plan["weights"])
+        )
     return results
 
 
 def measure_halves(config, folder: Path, device: str, prompt: int) -> list[dict]:
-    """Each half of the map for two 24 GiB cards on the one GPU, the other half computed by the CPU; prefill only."""
+    """Each half of a map for two cards on the one GPU, the other half computed by the CPU; prefill only."""
     from accelerate import dispatch_model
     from transformers import AutoModelForCausalLM
 
@@ -198,15 +199,14 @@ def measure_halves(config, folder: Path, device: str, prompt: int) -> list[dict]
     results = []
     for gpu in (0, 1):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
-        where = {part: device if place == gpu else "cpu" for part, place in placement.items()}
-        model = dispatch_model(model, where, main_device="cpu") if device == "cuda" else model
+        where = {part: 0 if place == gpu else "cpu" for part, place in placement.items()}
+        model = dispatch_model(model, where, main_device="cpu")  # else the GPU would compute all of it
         ours = {part: 0 if place == gpu else 1 for part, place in placement.items()}
         plan = predict(config, device, placement=ours, batch=1, prompt=prompt, new=1)
         with peak_memory(device, plan["weights"]) as peak:
             generate(model, 1, prompt, 1, False)
-        results.append(
-            compare(f"half {gpu} of two, 1 x {prompt}, prefill", peak.bytes, plan["prefill"], plan["weights"])
-        )
+        name = f"half {gpu} of two, 1 x {prompt}, prefill"
+        results.append(compare(name, peak.bytes, plan["prefill"], plan["weights"]))
         del model
     return results
 

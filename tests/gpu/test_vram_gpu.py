@@ -1,4 +1,4 @@
-"""The forecast against a real GPU. Skipped without CUDA; needs a GPU of at least 80 GiB, 40 GiB of RAM and of disk."""
+"""The forecast against a real GPU: skipped without one of 80 GiB (and 40 GiB of RAM and of disk)."""
 
 import json
 import subprocess
