@@ -201,9 +201,9 @@ def lines_of_code(path):
 
 
 def test_helpers_stay_small():
-    whole = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in HELPERS}
+    whole = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in HELPERS}
     assert max(whole.values()) <= 250, whole
-    code = {path.name: lines_of_code(path) for path in HELPERS}
+    code = {path.name: lines_of_code(path) for path in HELPERS if path.parent.name == "helpers"}
     assert sum(code.values()) <= 1800, code
 
 
