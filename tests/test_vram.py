@@ -80,7 +80,7 @@ def draw_cases(seed: int, count: int) -> list:
         batch, prompt = draw.choice([1, 2, 4, 8, 16]), draw.randint(17, 257)
         experts = ("grouped_mm", "batched_mm", "eager")[number % 3]
         if experts == "batched_mm":  # it copies weights for every token: keep the test small
-            prompt = min(prompt, max(17, 600 // batch))
+            prompt = min(prompt, max(17, 300 // batch))
         case = {"config": config, "dtype": draw.choice(["bfloat16", "float32"]), "experts": experts}
         case |= {"attention": ("sdpa", "eager")[number // 3 % 2], "batch": batch, "prompt": prompt}
         case |= {"new": draw.choice([1, 2, 6]), "padding": batch > 1 and draw.random() < 0.3}
