@@ -22,14 +22,15 @@ from helpers import EMBEDDED_MODEL, CourseError, record_file
 from helpers.placement import choose_attention, gpu_holders, machine, plan_placement, weights_bytes
 
 
-def choose_model() -> Path:
+def choose_model(wanted: str | None = None) -> Path:
     """Return the model folder for this machine and print which, why, and how to switch. Never downloads.
 
-    `COURSE_MODEL` (a folder, or `embedded`) comes first; a wrong folder is a CourseError. Then the folder
+    First `wanted`, or `COURSE_MODEL`: a folder, or `embedded`; a wrong folder is a CourseError. Then the one
     that notebook 03 recorded, if it is complete and this machine can hold it; else the embedded model.
     """
-    folder, name, why = EMBEDDED_MODEL, "the embedded toy model", "COURSE_MODEL asks for it"
-    wanted = os.environ.get("COURSE_MODEL", "").strip()
+    folder, name = EMBEDDED_MODEL, "the embedded toy model"
+    why = "--model asks for it" if wanted else "COURSE_MODEL asks for it"
+    wanted = (wanted or os.environ.get("COURSE_MODEL", "")).strip()
     if wanted and wanted != "embedded":
         folder, name = Path(wanted).expanduser(), Path(wanted).name
         if not (folder / "config.json").is_file():
@@ -216,9 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.error = refuse
     try:
         options = parser.parse_args(arguments)
-        os.environ["COURSE_MODEL"] = options.model or os.environ.get("COURSE_MODEL", "")
         with contextlib.redirect_stdout(sys.stderr):
-            model, tokenizer = load(choose_model())
+            model, tokenizer = load(choose_model(options.model))
         messages = [
             {"role": "system", "content": options.system},
             {"role": "user", "content": options.prompt},

@@ -7,15 +7,16 @@ import tempfile
 import nbval.plugin
 from nbval.kernel import RunningKernel
 
-# Every kernel starts like that of a learner without a GPU and without a download: it gets the embedded model.
-os.environ.pop("COURSE_MODEL", None)
-os.environ["COURSE_CACHE"] = tempfile.mkdtemp(prefix="course-cache-")
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the stored outputs are those of a CPU
-os.environ["OMP_NUM_THREADS"] = "1"  # sharing out work this small costs more than the work itself
+# A learner without a GPU and without a download. One thread: sharing out small work costs more than the work.
+LEARNER = {"COURSE_MODEL": "", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 class WatchedKernel(RunningKernel):
-    """A kernel that is reported as dead when it is dead. nbval alone waits for the whole cell timeout."""
+    """A learner's kernel that is reported as dead at once. nbval alone waits for the whole timeout."""
+
+    def __init__(self, *args, **kwargs):
+        os.environ |= {**LEARNER, "COURSE_CACHE": tempfile.mkdtemp(prefix="course-cache-")}
+        super().__init__(*args, **kwargs)
 
     def await_reply(self, msg_id, timeout=None):
         seconds_left = timeout

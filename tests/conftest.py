@@ -1,5 +1,10 @@
-"""Settings of every test: one thread, because sharing out work this small costs more than the work itself."""
+"""Settings of every test."""
 
 import os
+import signal
 
+# One thread: sharing out work this small costs more than the work itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Tests of Ctrl-C need it to arrive, also where pytest runs in the background and the shell switched it off.
+signal.signal(signal.SIGINT, signal.default_int_handler)
