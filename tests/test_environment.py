@@ -71,7 +71,8 @@ MACHINES = {
         {
             "Python": "fail",
             "torch": "fail",
-            **dict.fromkeys(["transformers", "accelerate", "modelscope", "ipywidgets"], "fail"),
+            **dict.fromkeys(["transformers", "accelerate", "modelscope", "modelscope-hub"], "fail"),
+            "ipywidgets": "fail",
             **dict.fromkeys(["matplotlib", "pandas"], "fail"),
             **dict.fromkeys(["ipykernel", "pytest", "nbval"], "warning"),
             "JupyterLab": "warning",
