@@ -192,9 +192,9 @@ def show_environment(machine: Machine | None = None, model: str = "") -> list[Ch
     embedded = chosen in ("embedded", str(EMBEDDED_MODEL)) if chosen else not machine.gpus
     model = model or ("embedded" if embedded else "real")
     checks = check(machine, model)
-    print(f"{'verdict':<9}{'check':<14}{'found':<37}needed\n{'-' * 100}")
+    print(f"{'verdict':<9}{'check':<16}{'found':<37}needed\n{'-' * 100}")
     for line, following in zip(checks, [*checks[1:], None], strict=True):
-        print(f"{line.verdict:<9}{line.name:<14}{line.found:<37}{line.needed}")
+        print(f"{line.verdict:<9}{line.name:<16}{line.found:<37}{line.needed}")
         if line.repair and (following is None or following.repair != line.repair):
             print(f"{'':<9}-> {line.repair}")
     fails, warnings = (sum(line.verdict == verdict for line in checks) for verdict in ("fail", "warning"))
