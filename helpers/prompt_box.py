@@ -20,7 +20,7 @@ import torch
 from IPython import get_ipython
 
 from helpers import CourseError
-from helpers.inference import encode_chat, stream_chat
+from helpers.chat import encode_chat, stream_chat
 
 REFRESH_SECONDS = 0.1  # a refresh sends two messages to the browser: the last bubble and the status line
 SYSTEM = "You are a helpful assistant."
@@ -140,10 +140,10 @@ class PromptBox:
         return self.view._repr_mimebundle_() | {"text/plain": NOTE, "text/html": f"<em>{NOTE}</em>"}
 
     def _set_busy(self, busy: bool, sentence: str = "") -> None:
+        self.notice.value = html.escape(sentence)  # first: who sees the buttons change can read why
         self.stop_button.disabled = not busy
         for button in (self.send_button, self.again_button, self.clear_button):
             button.disabled = busy or self.model is None
-        self.notice.value = html.escape(sentence)
 
     def _ask_to_stop(self) -> None:
         self._stop.set()

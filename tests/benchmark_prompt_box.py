@@ -10,10 +10,9 @@ import argparse
 import statistics
 import time
 
-import torch
-
 from helpers import choose_model
-from helpers.inference import encode_chat, load
+from helpers.chat import encode_chat
+from helpers.inference import load
 from helpers.prompt_box import PromptBox
 
 BAR = 0.9
@@ -35,8 +34,7 @@ def main() -> int:
         messages = [box.messages[0], {"role": "user", "content": question}]
         inputs = encode_chat(tokenizer, messages).to(model.device)
         started = time.perf_counter()
-        with torch.inference_mode():
-            output = model.generate(**inputs, max_new_tokens=arguments.tokens, do_sample=False)
+        output = model.generate(**inputs, max_new_tokens=arguments.tokens, do_sample=False)
         assert output.shape[1] - inputs["input_ids"].shape[1] == arguments.tokens
         return time.perf_counter() - started
 

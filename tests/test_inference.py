@@ -28,7 +28,8 @@ from transformers import (
 from transformers.integrations.accelerate import get_balanced_memory
 
 from helpers import EMBEDDED_MODEL, CourseError, inference, placement
-from helpers.inference import choose_model, encode_chat, load, stream_chat
+from helpers.chat import encode_chat, stream_chat
+from helpers.inference import choose_model, load
 from helpers.placement import GIB, choose_attention, gpu_holders, plan_placement, weights_bytes
 
 torch.set_num_threads(1)

@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from helpers import EMBEDDED_MODEL
-from helpers.inference import encode_chat, stream_chat
+from helpers.chat import encode_chat, stream_chat
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "en" / "04_inference.ipynb"
 LAYERS = 4

@@ -55,6 +55,9 @@ class Lab:
             "--ip=127.0.0.1",
             "--port=0",
             f"--notebook-dir={self.folder}",
+            # Should the tests be killed, kernels and server end by themselves.
+            "--MappingKernelManager.cull_idle_timeout=300",
+            "--ServerApp.shutdown_no_activity_timeout=300",
         ]
         self.log = (folder / "log").open("w")
         self.process = subprocess.Popen(
@@ -119,7 +122,8 @@ def browser(lab):
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield chromium
+        # One context for all pages: they share the cache, so that JupyterLab's code is read only once.
+        yield chromium.new_context(viewport={"width": 1000, "height": 900}, device_scale_factor=1.5)
         chromium.close()
 
 

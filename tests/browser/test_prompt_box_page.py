@@ -46,11 +46,10 @@ HOSTILE = [
 class Chat:
     """A page with a box in it, and everything that it asked for."""
 
-    def __init__(self, browser, address, **options):
-        self.context = browser.new_context(viewport={"width": 1000, "height": 900}, **options)
-        self.page = self.context.new_page()
+    def __init__(self, browser, address):
+        self.page = browser.new_page()
         self.requests, self.dialogs = [], []
-        self.context.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("dialog", self.refuse)
         self.page.set_default_timeout(30_000)
         self.open(address)
@@ -118,7 +117,7 @@ def opened(lab, browser):
     chat = Chat(browser, lab.write("chat.ipynb", SETUP, "box = fake_model.make_box()\nbox", "import time"))
     chat.run_all()
     yield chat
-    chat.context.close()
+    chat.page.close()
 
 
 @pytest.fixture
@@ -188,7 +187,7 @@ def test_keyboard_only(chat):
 def test_chinese_through_an_input_method(chat):
     chat.page.locator(".chat > .widget-textarea textarea").click()
     chat.page.keyboard.type("echo ")
-    keyboard = chat.context.new_cdp_session(chat.page)
+    keyboard = chat.page.context.new_cdp_session(chat.page)
     for composed in ("n", "ni", "nih", "nihao"):
         keyboard.send("Input.imeSetComposition", {"text": composed, "selectionStart": -1, "selectionEnd": -1})
     keyboard.send("Input.insertText", {"text": "你好，专家"})
@@ -259,10 +258,7 @@ def test_narrow_window_and_long_lines(chat, screenshot):
     chat.page.set_viewport_size({"width": 1000, "height": 900})
 
 
-def test_box_and_stream_survive_a_reload(lab, browser):
-    address = lab.write("reload.ipynb", SETUP, "box = fake_model.make_box()\nbox")
-    chat = Chat(browser, address)
-    chat.run_all()
+def test_box_and_stream_survive_a_reload(chat):
     chat.ask("echo before")
     chat.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     chat.send("slow 60")
@@ -274,14 +270,14 @@ def test_box_and_stream_survive_a_reload(lab, browser):
     chat.until_done()
     assert chat.ask("echo after") == "after"
 
-    # Run the cell again: the first box is stopped, the new one works.
+
+def test_running_the_cell_again_stops_the_first_box(chat):
     chat.send("slow 400")
     chat.wait_for_answer("^0 1")
     chat.command("notebook:run-all-cells")
     chat.page.wait_for_function("document.querySelectorAll('.chat-model').length === 0", polling=100)
     chat.page.locator(".chat-send:not([disabled])").wait_for()
     assert chat.ask("echo new") == "new"
-    chat.context.close()
 
 
 def test_stored_notebook_without_a_kernel_shows_the_note(lab, browser):
@@ -293,29 +289,38 @@ def test_stored_notebook_without_a_kernel_shows_the_note(lab, browser):
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), lab.folder / "stored.ipynb")
     chat = Chat(browser, lab.address("stored.ipynb"))
     chat.page.locator(".jp-OutputArea-output", has_text=NOTE).wait_for()
-    chat.context.close()
+    chat.page.close()
 
 
 REAL = """
-from helpers import choose_model
-from helpers.inference import load
-from helpers.prompt_box import PromptBox
-box = PromptBox(*load(choose_model()))
+import importlib
+from helpers import choose_model, inference, prompt_box
+box.close()
+importlib.reload(prompt_box)  # without the stand-in
+box = prompt_box.PromptBox(*inference.load(choose_model()))
 box.temperature.value = 0
+box.view.add_class("real")
 box
 """
 
 
-def test_embedded_model_chats(lab, browser, screenshot):
-    chat = Chat(browser, lab.write("embedded.ipynb", REAL), device_scale_factor=1.5)
-    chat.page.set_default_timeout(90_000)  # importing torch and transformers
-    chat.run_all()
+def test_embedded_model_chats(chat, screenshot):
+    """Last: it puts a box with the real code and the embedded model into the page."""
+    chat.page.evaluate(
+        """source => {
+            const cells = window.jupyterapp.shell.currentWidget.content;
+            cells.widgets[1].model.sharedModel.setSource(source);
+            cells.activeCellIndex = 1;
+        }""",
+        REAL,
+    )
+    chat.command("notebook:run-cell")
+    chat.page.locator(".chat.real").wait_for()
     questions = ("What is a GPU?", "什么是大语言模型？", "Write a Python function that adds two numbers.")
     for question in questions:
         assert len(chat.ask(question)) > 1
-    assert re.search(
-        r"\d+ tokens in · \d+ out · context \d+ of", chat.page.locator(".chat-status").inner_text()
-    )
+    status = chat.page.locator(".chat-status").inner_text()
+    assert re.search(r"\d+ tokens in · \d+ out · context \d+ of", status)
     assert chat.page.locator(".chat-user").all_inner_texts() == list(questions)
     screenshot(chat.page.locator(".chat"), "05_prompt_box")
     chat.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
@@ -323,4 +328,3 @@ def test_embedded_model_chats(lab, browser, screenshot):
     chat.page.locator(".chat").get_by_text("Settings").click()
     time.sleep(1)
     screenshot(chat.page.locator(".chat"), "05_prompt_box_dark")
-    chat.context.close()
