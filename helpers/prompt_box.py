@@ -20,21 +20,14 @@ import torch
 from IPython import get_ipython
 
 from helpers import CourseError
+from helpers.bubbles import STYLE, render, routing_strip
 from helpers.chat import encode_chat, stream_chat
 
 REFRESH_SECONDS = 0.1  # a refresh sends two messages to the browser: the last bubble and the status line
+REPEAT_SECONDS = 1.5
 SYSTEM = "You are a helpful assistant."
 NOTE = "The prompt box works only while the notebook runs: run this cell to chat."
 ENDINGS = {"stop": "", "stopped": "Stopped.", "length": "Cut off: the number of new tokens is used up."}
-STYLE = """<style>
-.chat { border: 1px solid var(--jp-border-color2, #ccc); border-radius: 8px; padding: 10px; max-width: 860px }
-.chat .widget-html { height: auto } .chat .widget-html-content { line-height: 1.5; min-width: 0 }
-.chat-log { max-height: 420px; overflow-y: auto } .chat-log .widget-vbox { flex: none; overflow: visible }
-.chat-user { background: rgba(33, 150, 243, 0.28); align-self: flex-end }
-.chat-model { background: var(--jp-layout-color2, #eee); align-self: flex-start } .chat-status { opacity: .7 }
-.chat-user, .chat-model { max-width: 85%; padding: 6px 12px; border-radius: 12px; overflow-wrap: anywhere }
-.chat pre { padding: 8px; overflow-x: auto; white-space: pre; background: var(--jp-layout-color0, #fff) }
-.chat { --jp-widgets-inline-label-width: 90px } .chat-notice { color: var(--jp-warn-color0, #a60) }</style>"""
 
 
 def fit(messages: list[dict[str, str]], tokenizer, limit: int) -> tuple[list[dict[str, str]], int]:
@@ -53,18 +46,6 @@ def fit(messages: list[dict[str, str]], tokenizer, limit: int) -> tuple[list[dic
     )
 
 
-# A fence that is not closed runs to the end: the rest of the code is still being generated.
-FENCE, CODE = r"```[^\n`]*\n(?P<fence>.*?)(?:\n?```\n?|\Z)", r"`(?P<code>[^`\n]+)`"
-BOLD, LINE = r"\*\*(?=\S)(?P<bold>[^*\n]+)(?<=\S)\*\*", r"(?P<line>\n)"
-MARKUP = re.compile("|".join((FENCE, CODE, BOLD, LINE)), re.DOTALL)
-TAGS = {"fence": "<pre><code>{}</code></pre>", "code": "<code>{}</code>", "bold": "<b>{}</b>", "line": "<br>"}
-
-
-def render(text: str) -> str:
-    """HTML of a text: code fences, inline code, bold, line breaks. All else is escaped and shows as typed."""
-    return MARKUP.sub(lambda m: TAGS[m.lastgroup].format(m[m.lastgroup]), html.escape(text))
-
-
 def explain(error: Exception) -> str:
     """One sentence: what went wrong, and what to do."""
     if isinstance(error, CourseError):
@@ -75,15 +56,14 @@ def explain(error: Exception) -> str:
     return f"The model failed ({what}): press Regenerate, or restart the kernel if it fails again."
 
 
-def routing_strip(routing, tokenizer) -> str:
-    """HTML: the tokens of an answer, coloured by their first expert in the last layer of a `Routing`."""
-    spans = []
-    for token, (expert, *_) in zip(routing.token_id, routing.experts[:, -1].tolist(), strict=True):
-        style = f"background: hsl({137 * expert % 360}, 70%, 80%); color: #222"
-        text = html.escape(tokenizer.decode([int(token)]))
-        spans.append(f'<span title="expert {expert}" style="{style}">{text}</span>')
-    answer = "".join(itertools.compress(spans, routing.decode))
-    return f"<hr>First expert of each token in layer {routing.layers[-1]}: {answer}"
+def keep_in_order(*controls: widgets.Widget) -> None:
+    """Let the kernel handle what these widgets report in the subshell (a thread) that the page names.
+
+    ipykernel 7.4 hands it to the subshell that last updated the widget instead: a click then overtakes the
+    text that it is meant for, or goes to a subshell that ended when the page was reloaded, and is lost.
+    """
+    for control in controls:
+        control.comm._reply_subshell_for = lambda data, subshell: subshell
 
 
 class PromptBox:
@@ -134,6 +114,7 @@ class PromptBox:
         self.clear_button, self.save_button = button("Clear", self._clear), button("Save", self._save)
         row = [self.send_button, self.stop_button, self.again_button, self.clear_button, self.save_button]
         parts = [settings, scroll, self.notice, self.entry, widgets.Box(row, layout=wrap), self.status]
+        keep_in_order(*row, self.entry, self.system, *sliders.children)
         self.view = widgets.VBox([widgets.HTML(STYLE), *parts]).add_class("chat")
 
     def _repr_mimebundle_(self, **_):
@@ -201,6 +182,15 @@ class PromptBox:
             torch.cuda.empty_cache()
         self._set_busy(False, ending)
         self._busy.release()
+        again = threading.Timer(REPEAT_SECONDS, self._repeat)
+        again.daemon = True
+        again.start()
+
+    def _repeat(self) -> None:
+        """Say the last updates once more: a page that is just being reloaded misses some, without a word."""
+        buttons = (self.send_button, self.stop_button, self.again_button, self.clear_button)
+        for part in (self.log, *self.log.children[-2:], *buttons, self.notice, self.status):
+            part.send_state()
 
     def _answer(self, question: dict[str, str], model) -> str:
         """Fill the bubble of the answer while the model generates; returns what to say at the end."""

@@ -611,3 +611,22 @@ def test_routing_strip_escapes_and_shows_the_answer_only():
     assert (
         'title="expert 2"' in strip and "&lt;b&gt;" in strip and "hsl(274," in strip and 'expert 1"' in strip
     )
+
+
+def test_all_controls_report_to_the_same_subshell(make_box):
+    """Else ipykernel 7.4 lets a click overtake the text, or loses it after a reload of the page."""
+    box = make_box()
+    controls = [box.entry, box.system, box.new_tokens, box.temperature, box.top_p, box.send_button]
+    controls += [box.stop_button, box.again_button, box.clear_button, box.save_button]
+    for control in controls:
+        assert control.comm._reply_subshell_for({"method": "update"}, "the page's") == "the page's"
+
+
+def test_the_last_updates_are_said_twice(make_box, monkeypatch):
+    """A page that is being reloaded asks for all states, and misses what comes while it reads them."""
+    monkeypatch.setattr(prompt_box, "REPEAT_SECONDS", 0.01)
+    box, repeated = make_box(), []
+    box.status.send_state = lambda: repeated.append(box.status.value)
+    send(box, "hello")
+    until(lambda: repeated)
+    assert repeated == [box.status.value] and "out" in box.status.value

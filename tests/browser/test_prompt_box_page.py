@@ -271,6 +271,18 @@ def test_box_and_stream_survive_a_reload(chat):
     assert chat.ask("echo after") == "after"
 
 
+def test_box_and_stream_survive_a_closed_tab(chat):
+    chat.send("slow 40")
+    chat.wait_for_answer("^0 1")
+    chat.command("application:close")
+    chat.page.locator(".chat").wait_for(state="detached")
+    chat.command("docmanager:open", {"path": "chat.ipynb"})
+    chat.page.locator(".chat-user").first.wait_for()
+    chat.wait_for_answer("38 39")
+    chat.until_done()
+    assert chat.ask("echo back") == "back"
+
+
 def test_running_the_cell_again_stops_the_first_box(chat):
     chat.send("slow 400")
     chat.wait_for_answer("^0 1")
