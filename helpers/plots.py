@@ -39,7 +39,7 @@ def lines(series: Mapping, x: Sequence, xlabel: str, ylabel: str, title: str) ->
         for (name, values), look in zip(
             series.items(), cycle(["o-", "s--", "^:", "D-.", "x-", "v--"]), strict=False
         ):
-            axes.plot(x, values, look, label=name)
+            axes.plot(x, values, look, label=name, clip_on=False)  # whole markers also at the edge
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
         axes.set_ylim(bottom=0)
