@@ -5,8 +5,6 @@ This file stays light: `python -m helpers.environment` has to run on a machine w
 
 from pathlib import Path
 
-from helpers.settings import record_file
-
 #: Name of the real model on ModelScope.
 REAL_MODEL_ID = "qwen/Qwen1.5-MoE-A2.7B-Chat"
 

@@ -1,4 +1,4 @@
-"""The private names of foreign packages that the course uses are still there, and are used in one place only."""
+"""The private names of foreign packages that the course uses are still there."""
 
 import pytest
 

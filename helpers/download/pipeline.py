@@ -26,10 +26,11 @@ import modelscope_hub._download as client
 from modelscope_hub import CacheNotFound, FileDownloadError, HubApi, HubConfig
 from tqdm.auto import tqdm
 
-from helpers import REAL_MODEL_ID, CourseError, record_file
+from helpers import REAL_MODEL_ID, CourseError
 from helpers.download import manifest
 from helpers.download.file_list import NoNetworkError, connect, list_files, reason
 from helpers.download.manifest import ModelFile
+from helpers.settings import record_file
 
 logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)  # the sentences below replace its log
 AUTODL_DISK = Path("/root/autodl-tmp")

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from helpers import record_file
+from helpers.settings import record_file
 
 DATA_DISK = "/root/autodl-tmp"
 MIRRORS = ("tsinghua", "aliyun", "ustc", "tencent", "huawei", "sjtu", "nju")

@@ -12,9 +12,10 @@ import os
 import sys
 from pathlib import Path
 
-from helpers import EMBEDDED_MODEL, CourseError, record_file
+from helpers import EMBEDDED_MODEL, CourseError
 from helpers.inference.chat import stream_chat
 from helpers.inference.placement import choose_attention, gpu_holders, machine, plan_placement, weights_bytes
+from helpers.settings import record_file
 
 
 def choose_model(wanted: str | None = None) -> Path:
