@@ -13,10 +13,10 @@ from helpers.download import (
     DownloadPlan,
     compare,
     download,
-    faults,
     manifest,
     pipeline,
     plan_download,
+    transfer,
     verify,
 )
 from helpers.download.local_hub import LocalHub
@@ -47,9 +47,11 @@ def test_too_small_a_disk_is_refused_with_the_figures(local_hub, tmp_path, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda path: small)
     with pytest.raises(CourseError, match=r"0\.30 MB are to come and the disk has 0\.20 MB free"):
         plan_download(MODEL_ID, cache_dir=tmp_path / "cache")
-    monkeypatch.setattr(settings, "DATA_DISK", tmp_path)
-    monkeypatch.setattr("helpers.download.transfer.DATA_DISK", tmp_path)
-    with pytest.raises(CourseError, match=str(tmp_path)):
+    data_disk = tmp_path / "data"
+    data_disk.mkdir()
+    monkeypatch.setattr(settings, "DATA_DISK", data_disk)
+    monkeypatch.setattr(transfer, "DATA_DISK", data_disk)
+    with pytest.raises(CourseError, match=f"pass cache_dir='{data_disk}'"):
         download(MODEL_ID, cache_dir=tmp_path / "cache")
 
 
@@ -88,14 +90,14 @@ def test_a_folder_of_an_older_client_is_reused(local_hub, source, tmp_path, layo
     assert download(model_id, cache_dir=cache) == old
     assert not [request for request in local_hub.seen if request.kind == "file"]
     assert Path(snapshot_download(model_id, cache_dir=str(cache), local_files_only=True)) == old
-    assert cache_around(old, model_id, "master") == cache
+    assert cache_around(old, model_id) == cache
 
 
 def test_the_cache_around_a_folder(folder, tmp_path):
-    assert cache_around(folder, MODEL_ID, "master") == tmp_path / "cache"
+    assert cache_around(folder, MODEL_ID) == tmp_path / "cache"
     moved = tmp_path / "elsewhere" / "model"
     shutil.copytree(folder, moved)
-    assert cache_around(moved, MODEL_ID, "master") == tmp_path / "elsewhere"
+    assert cache_around(moved, MODEL_ID) == tmp_path / "elsewhere"
 
 
 def test_a_place_is_found_without_writing(local_hub, tmp_path):
@@ -119,8 +121,7 @@ def test_manifest_holds_every_file(folder, source):
 
 def test_a_damaged_manifest_counts_as_none(folder):
     (folder / manifest.NAME).write_text('{"model_id": "x", "files": [')
-    with pytest.raises(CourseError, match="not downloaded to the end"):
-        verify(folder)
+    assert manifest.read(folder) is None
 
 
 def test_verify_hashes_only_what_changed(folder, capsys):
@@ -228,28 +229,20 @@ def test_a_new_download_of_the_real_model_takes_its_record_back_first(local_hub,
     assert not record.exists()
 
 
-# The bar, and what a status means
+# The bar
 
 
-def test_bar_counts_every_byte_once(folder):
+def test_bar_counts_every_byte_once(folder, tmp_path):
     files = manifest.read(folder).files
     size = next(file.size for file in files if file.path == SHARD)
-    progress = TransferBar(folder, files)
-    assert progress.bar.n == progress.bar.total == 300_515
-    callback = progress.start_file(SHARD, size)  # the client found it wrong and starts again
-    assert progress.bar.n == progress.bar.total - size
+    bar = TransferBar(locate(MODEL_ID, "master", tmp_path / "cache"), files)
+    assert bar.here == bar.total == 300_515
+    callback = bar.start_file(SHARD, size)  # the client found it wrong and starts again
+    assert bar.here == bar.total - size
     callback.update(size - 10)
     callback.update(-(size - 10))
     callback.update(size)
-    assert progress.bar.n == progress.bar.total
-    assert "6/6 files" in progress.bar.postfix
-    callback = progress.start_file(SHARD, size)  # its hash did not match: the client begins anew
+    assert bar.here == bar.total
+    callback = bar.start_file(SHARD, size)  # its hash did not match: the client begins anew
     callback.update(size)
-    assert progress.bar.n == progress.bar.total
-    progress.bar.close()
-
-
-def test_reasons_name_the_status():
-    for status in (401, 403, 404, 429):
-        assert faults.reason(status) == faults.STATUS[status]
-    assert "HTTP 502" in faults.reason(502)
+    assert bar.here == bar.total
