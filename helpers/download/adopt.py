@@ -16,26 +16,31 @@ from helpers.download.place import id_of
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "qwen.tiktoken")
 UNSAFE_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt")
-FETCH = Advice("run download, which fetches the rest")
+#: For folders that a download has begun, and for those from elsewhere, which stay where they are.
+GO_ON = Advice("run download, which fetches the rest")
+FETCH = Advice(
+    "verify with repair=True, which fetches the rest", "verify with --repair, which fetches the rest"
+)
 
 
-def adopt(folder: Path, model_id: str | None = None) -> Manifest:
+def adopt(folder: Path, model_id: str | None = None, repair: bool = False) -> Manifest:
     """What a folder without manifest must hold: by the hub's list, else by what is there and fits together.
 
-    `model_id`: which model it is, where its path does not say so. Nothing is written. CourseError if the
-    folder is not complete in itself.
+    `model_id`: which model it is, where its path does not say so. `repair`: missing files will be fetched.
+    Nothing is written. CourseError if the folder is not complete.
     """
     known = id_of(folder)
     if model_id is not None:
         known = (model_id, "master")
     if known is None:
-        return by_hashing(folder, "", "no model of the hub is named, and its path spells none")
+        return by_hashing(folder, "", "", "no model of the hub is named, and the path spells none")
     try:
         files = list_files(known[0], known[1], folder)
     except CourseError as error:
         require_begun(folder)
-        return by_hashing(folder, known[0], str(error).rstrip("."))
-    require_whole(folder, files)
+        return by_hashing(folder, *known, str(error).rstrip("."))
+    if not repair:
+        require_whole(folder, files)
     print(f"No manifest is here: every file is now compared with the hub's list of {known[0]}.")
     return Manifest(known[0], known[1], files)
 
@@ -44,7 +49,7 @@ def require_begun(folder: Path) -> None:
     """Refuse a folder in which a download has been interrupted."""
     parts = sorted(folder.rglob("*.incomplete"))
     if parts or not any(folder.iterdir()):
-        raise DownloadError("This folder was not downloaded to the end: ", FETCH)
+        raise DownloadError("This folder was not downloaded to the end: ", way_to_fetch(folder))
 
 
 def require_whole(folder: Path, files: list[ModelFile]) -> None:
@@ -54,12 +59,22 @@ def require_whole(folder: Path, files: list[ModelFile]) -> None:
         raise DownloadError(
             f"This folder was not downloaded to the end, {len(missing)} of {len(files)} files are missing, "
             f"{missing[0]} first: ",
-            FETCH,
+            way_to_fetch(folder),
         )
 
 
-def by_hashing(folder: Path, model_id: str, why: str) -> Manifest:
-    """A manifest of what is there, after a check that it is a model and complete in itself."""
+def way_to_fetch(folder: Path) -> Advice:
+    """How the rest of a folder comes: a download would put a model from elsewhere into another folder."""
+    if folder.resolve().parent.name == "snapshots":
+        return GO_ON
+    return FETCH
+
+
+def by_hashing(folder: Path, model_id: str, revision: str, why: str) -> Manifest:
+    """A manifest of what is there, after a check that it is a model and complete in itself.
+
+    `model_id` and `revision` are "" for a model that no hub is known to have; `why`: why its list is missing.
+    """
     paths = files_of(folder)
     require_model(folder, paths)
     print(
@@ -71,7 +86,7 @@ def by_hashing(folder: Path, model_id: str, why: str) -> Manifest:
     for path in paths:
         target = folder / path
         files.append(ModelFile(path, target.stat().st_size, hashes[path], target.stat().st_mtime_ns))
-    return Manifest(model_id, "", files)
+    return Manifest(model_id, revision, files)
 
 
 def files_of(folder: Path) -> list[str]:

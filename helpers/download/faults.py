@@ -58,6 +58,7 @@ DISK = {
     errno.EFBIG: Fault("this file system holds no files of this size", ANOTHER_DISK),
     errno.EIO: Fault("the disk reports a fault of its own", ANOTHER_DISK),
     errno.ENAMETOOLONG: Fault("a name is too long for this file system", ANOTHER_DISK),
+    errno.ENOENT: Fault("a folder is not there and cannot be made", ANOTHER_DISK),
     errno.ENODEV: Fault("the disk is gone", Advice(f"attach it, then {AGAIN}")),
     errno.ESTALE: Fault("the connection to the network disk is lost", REMOUNT),
     errno.ENOTCONN: Fault("the connection to the network disk is lost", REMOUNT),
@@ -200,7 +201,10 @@ def of_disk(chain: list[BaseException], text: str) -> Fault | None:
         if number in NO_LOCKS_ERRORS:
             return NO_LOCKS
         if number in DISK:
-            return DISK[number]
+            fault = DISK[number]
+            if error.filename:
+                return Fault(f"{fault.cause}, {error.filename}", fault.cure)
+            return fault
     return None
 
 
@@ -212,7 +216,7 @@ def of_address(chain: list[BaseException], text: str) -> Fault | None:
             return Fault("the host's name is not known", Advice("check the network and MODELSCOPE_ENDPOINT"))
         if isinstance(error, kinds.InvalidURL | kinds.InvalidSchema | kinds.MissingSchema):
             return Fault("an address cannot be read", Advice("check MODELSCOPE_ENDPOINT and the proxy"))
-        if isinstance(error, kinds.InvalidHeader | UnicodeError):
+        if isinstance(error, kinds.InvalidHeader | UnicodeError) or "Invalid header value" in text:
             return Fault(
                 "MODELSCOPE_API_TOKEN holds signs that no token has", Advice("set it anew or unset it")
             )

@@ -117,7 +117,7 @@ def verify(folder: str | Path, full: bool = False, repair: bool = False, model_i
         raise CourseError(f"There is no folder {folder}: correct the path, or run download.")
     with one_sentence("The check stopped"):
         known = manifest.read(folder)
-        wanted = known or adopt(folder, model_id)
+        wanted = known or adopt(folder, model_id, repair)
         place = place_of(folder, wanted)
         if repair:
             wait_for_others(place, wanted.files)

@@ -170,7 +170,9 @@ def run_command(arguments: list[str], environment: dict[str, str], output: Path)
 
 
 def screen(process) -> str:
-    """All that a process has written, with every return of a bar."""
+    """All that a process has written so far, with every return of a bar."""
+    if not process.output.exists():
+        return ""
     return process.output.read_bytes().decode()  # read_text would turn returns into ends of lines
 
 
