@@ -1,13 +1,13 @@
-"""Run the test suite on every Python that the course allows and this machine has. By hand; needs a package index.
+"""Run the tests on every Python that the course allows and this machine has. By hand; needs a package index.
 
     python tests/maintenance/run_on_pythons.py                            all but the Python that runs this
     python tests/maintenance/run_on_pythons.py 3.12                       only this one
     python tests/maintenance/run_on_pythons.py 3.12 --tests notebooks tests/vram
 
-Each Python gets a clone of the last commit and a virtual environment, in a temporary folder outside the tree that
-is deleted afterwards. The browser tests are left out unless they are named: they do not depend on the version of
-Python. Where the index has no CPU build of torch for a Python, pip fetches the CUDA build, which needs several
-GB for as long as its tests run; a Python for which the disk has no room is skipped and said so.
+Each Python gets a clone of the last commit and a virtual environment, in a temporary folder outside the tree
+that is deleted afterwards. The browser tests are left out unless they are named: they do not depend on the
+version of Python. Where the index has no CPU build of torch for a Python, pip fetches the CUDA build, which
+needs several GB while its tests run; a Python for which the disk has no room is skipped, with the reason.
 """
 
 import argparse
