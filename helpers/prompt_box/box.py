@@ -20,7 +20,7 @@ import torch
 from IPython import get_ipython
 
 from helpers import CourseError
-from helpers.inference.chat import encode_chat, stream_chat
+from helpers.inference import encode_chat, repair_text, stream_chat
 from helpers.prompt_box.rendering import STYLE, render, routing_strip
 
 REFRESH_SECONDS = 0.1  # a refresh sends two messages to the browser: the last bubble and the status line
@@ -163,7 +163,7 @@ class PromptBox:
         self._set_busy(False, "This box is closed: run its cell again for a new one.")
 
     def _start(self, again: bool = False) -> None:
-        text = self.entry.value.strip().encode("utf-8", "replace").decode()  # no half surrogate pairs
+        text = repair_text(self.entry.value.strip())
         question = self._question if again else text and {"role": "user", "content": text}
         if not question or self.model is None or not self._busy.acquire(blocking=False):
             return  # nothing to send, or an answer is being written: a double click calls twice

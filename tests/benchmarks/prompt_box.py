@@ -11,8 +11,7 @@ import statistics
 import time
 
 from helpers import choose_model
-from helpers.inference import load
-from helpers.inference.chat import encode_chat
+from helpers.inference import encode_chat, load
 from helpers.prompt_box import PromptBox
 
 BAR = 0.9

@@ -217,12 +217,12 @@ def measure_point(model, config, device: str, point: Point) -> dict:
 
 def measure_chat(model, tokenizer, config, device: str) -> list[dict]:
     """One chat, as the learner sees it."""
-    from helpers.inference import chat  # imported late: the other measurements do without
+    from helpers import inference  # imported late: the other measurements do without
 
     weights = predict(config, device, batch=1, prompt=16, new=2)["weights"]
     messages = [{"role": "user", "content": "Give me a short introduction to large language model."}]
     with peak_memory(device, weights) as peak:
-        stream = chat.stream_chat(model, tokenizer, messages, max_new_tokens=32, do_sample=False)
+        stream = inference.stream_chat(model, tokenizer, messages, max_new_tokens=32, do_sample=False)
         pieces = list(stream)
     peaks = predict(config, device, batch=1, prompt=stream.prompt_tokens, new=max(1, stream.new_tokens))
     print(f"chat: {len(pieces)} pieces, {stream.new_tokens} tokens, {stream.finish_reason}", flush=True)
