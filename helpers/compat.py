@@ -22,7 +22,16 @@ class PrivateName(NamedTuple):
     reason: str
 
 
-PRIVATE_NAMES: list[PrivateName] = []
+PRIVATE_NAMES: list[PrivateName] = [
+    # prompt_box
+    PrivateName(
+        module="ipykernel.comm.comm",
+        name="BaseComm._reply_subshell_for",
+        package="ipykernel",
+        checked_with="7.4.0",
+        reason="it lets a click overtake the text that it is meant for",
+    ),
+]
 
 
 def is_there(entry: PrivateName) -> bool:
@@ -33,3 +42,16 @@ def is_there(entry: PrivateName) -> bool:
             return False
         found = getattr(found, part)
     return True
+
+
+# prompt_box
+
+
+def keep_in_order(control) -> None:
+    """Let the kernel handle what this widget reports in the subshell (a thread) that the page names.
+
+    ipykernel 7.4 hands it to the subshell that last updated the widget instead: a click then overtakes the
+    text that it is meant for, or goes to a subshell that ended when the page was reloaded, and is lost. Older
+    versions never ask for this method, so there it changes nothing.
+    """
+    control.comm._reply_subshell_for = lambda data, subshell: subshell
