@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from helpers.inference import repair_text
 from helpers.prompt_box.answer import Answer, explain
 from helpers.prompt_box.conversation import Conversation, Message
 from helpers.prompt_box.view import View
@@ -86,8 +87,7 @@ class PromptBox:
     # What the buttons do. Each of these returns at once.
 
     def _send(self) -> None:
-        text = self.entry.value.strip()
-        self._start(text.encode("utf-8", "replace").decode())  # half a surrogate pair is not text
+        self._start(repair_text(self.entry.value.strip()))
 
     def _send_again(self) -> None:
         self._start(self.conversation.question, again=True)

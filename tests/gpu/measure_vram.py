@@ -153,7 +153,6 @@ def compare(name: str, measured: int, forecast: int, weights: int) -> dict:
 def measure_all(config, folder: Path, device: str, points) -> list[dict]:
     """All points on a model that helpers.inference loads: loading, generate, one chat."""
     from helpers import inference
-    from helpers.inference import chat
 
     results = []
     with peak_memory(device) as peak:
@@ -176,7 +175,7 @@ def measure_all(config, folder: Path, device: str, points) -> list[dict]:
     model.set_attn_implementation("sdpa")
     with peak_memory(device, whole["weights"]) as peak:
         messages = [{"role": "user", "content": "Give me a short introduction to large language model."}]
-        stream = chat.stream_chat(model, tokenizer, messages, max_new_tokens=32, do_sample=False)
+        stream = inference.stream_chat(model, tokenizer, messages, max_new_tokens=32, do_sample=False)
         pieces = list(stream)
     request = {"batch": 1, "prompt": stream.prompt_tokens, "new": max(1, stream.new_tokens)}
     plan = predict(config, device, **request)
