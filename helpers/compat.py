@@ -127,6 +127,18 @@ PRIVATE_NAMES += [
     ),
 ]
 
+# --- prompt_box: which thread of the kernel handles a click ---
+
+PRIVATE_NAMES += [
+    PrivateName(
+        module="ipykernel.comm.comm",
+        name="BaseComm._reply_subshell_for",
+        package="ipykernel",
+        checked_with="7.4.0",
+        reason="it lets a click overtake the text that it is meant for",
+    ),
+]
+
 
 def dispatch_mode() -> type:
     """Class whose `__torch_dispatch__(function, types, args, kwargs)` sees every operation while it is on."""
@@ -231,3 +243,13 @@ def quiet_patient_client(seconds_a_file: int) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(client, name, value)
+
+
+def keep_in_order(control) -> None:
+    """Let the kernel handle what this widget reports in the subshell (a thread) that the page names.
+
+    ipykernel 7.4 hands it to the subshell that last updated the widget instead: a click then overtakes the
+    text that it is meant for, or goes to a subshell that ended when the page was reloaded, and is lost. Older
+    versions never ask for this method, so there it changes nothing.
+    """
+    control.comm._reply_subshell_for = lambda data, subshell: subshell
