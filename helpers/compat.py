@@ -22,7 +22,30 @@ class PrivateName(NamedTuple):
     reason: str
 
 
-PRIVATE_NAMES: list[PrivateName] = []
+PRIVATE_NAMES: list[PrivateName] = [
+    # helpers.routing
+    PrivateName(
+        module="torch._dynamo.eval_frame",
+        name="OptimizedModule",
+        package="torch",
+        checked_with="2.13",
+        reason="torch.compile(model) returns one, and nothing public tells a compiled model",
+    ),
+    PrivateName(
+        module="torch.nn",
+        name="Module._compiled_call_impl",
+        package="torch",
+        checked_with="2.13",
+        reason="model.compile() sets it, and nothing public tells a compiled model",
+    ),
+    PrivateName(
+        module="torch._dynamo.eval_frame",
+        name="innermost_fn",
+        package="torch",
+        checked_with="2.13",
+        reason="it undoes model.forward = torch.compile(model.forward), and nothing public tells it",
+    ),
+]
 
 
 def is_there(entry: PrivateName) -> bool:
@@ -33,3 +56,22 @@ def is_there(entry: PrivateName) -> bool:
             return False
         found = getattr(found, part)
     return True
+
+
+# helpers.routing
+
+
+def is_compiled(model) -> bool:
+    """Whether torch.compile has replaced the code of a model, or of a part of it."""
+    return any(_is_compiled_module(module) for module in model.modules())
+
+
+def _is_compiled_module(module) -> bool:
+    # Imported late: torch takes seconds to import.
+    from torch._dynamo.eval_frame import OptimizedModule, innermost_fn
+
+    if isinstance(module, OptimizedModule) or module._compiled_call_impl is not None:
+        return True
+    forward = module.forward
+    was_disabled = getattr(forward, "_torchdynamo_disable", False)  # by torch.compiler.disable: not compiled
+    return innermost_fn(forward) is not forward and not was_disabled
