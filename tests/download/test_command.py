@@ -22,7 +22,7 @@ def command(tmp_path):
         return subprocess.run(
             [sys.executable, "-m", "helpers.download", *arguments, "--cache-dir", str(stage.cache)],
             env={**stage.environment, **environment},
-            capture_output=True,
+            capture_put=True,
             text=True,
             timeout=PATIENCE,
         )
@@ -102,7 +102,7 @@ def test_verify_takes_a_folder_and_the_others_say_that_they_do_not(folder, capsy
     assert outcome(capsys, "verify", folder)[0] == 0
     assert outcome(capsys, "verify", folder / "config.json")[0] == 0
     for action in ("plan", "download"):
-        status, _out, err = outcome(capsys, action, folder)
+        status, _, err = outcome(capsys, action, folder)
         assert status == 1
         assert "is a folder: verify checks one" in err
 
@@ -111,10 +111,10 @@ def test_verify_of_the_real_model_finds_the_recorded_folder(real, capsys, monkey
     folder = download("real", cache_dir=real)
     capsys.readouterr()
     monkeypatch.setenv("MODELSCOPE_CACHE", str(real.parent / "another"))
-    status, out, err = outcome(capsys, "verify", "real")
+    status, _, err = outcome(capsys, "verify", "real")
     assert (status, err) == (0, "")
     shutil.rmtree(folder)
-    status, _out, err = outcome(capsys, "verify", "real")
+    status, _, err = outcome(capsys, "verify", "real")
     assert status == 1
     assert "run download" in err
     assert "--cache-dir" in err
@@ -140,7 +140,7 @@ def test_an_adopted_folder_is_named_by_a_flag(local_hub, source, tmp_path, capsy
     ],
 )
 def test_what_the_command_refuses(local_hub, capsys, arguments, words):
-    status, _out, err = outcome(capsys, *arguments)
+    status, _, err = outcome(capsys, *arguments)
     assert status == 1
     assert words in err
     assert len(err.splitlines()) == 1
@@ -148,20 +148,20 @@ def test_what_the_command_refuses(local_hub, capsys, arguments, words):
 
 def test_errors_name_flags_and_not_arguments_of_python(folder, capsys, monkeypatch):
     (folder / SHARD).write_bytes(b"")
-    status, out, err = outcome(capsys, "verify", folder)
+    status, _, err = outcome(capsys, "verify", folder)
     assert status == 1
     assert "verify with --repair" in err
     assert "repair=True" not in err
     small = shutil.disk_usage(folder)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: small)
-    status, _out, err = outcome(capsys, "plan", MODEL_ID, "--cache-dir", folder.parents[3])
+    status, _, err = outcome(capsys, "plan", MODEL_ID, "--cache-dir", folder.parents[3])
     assert "pass --cache-dir" in err
     assert "cache_dir=" not in err
 
 
 def test_a_cache_that_cannot_be_a_folder(local_hub, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    status, _out, err = outcome(capsys, "download", MODEL_ID, "--cache-dir", tmp_path / "file" / "cache")
+    status, _, err = outcome(capsys, "download", MODEL_ID, "--cache-dir", tmp_path / "file" / "cache")
     assert status == 1
     assert "in the way" in err
     assert "again" not in err
