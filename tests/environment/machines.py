@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from helpers import GB, GIB
 from helpers.environment import Gpu, Machine, check, requirements
+from helpers.environment.model_folder import FolderState
 
 RTX_3090 = Gpu("NVIDIA GeForce RTX 3090", 24 * GIB, 8.6)
 #: The versions of requirements.txt: of a range, its lower end.
@@ -18,7 +19,6 @@ AUTODL = Machine(
     ram=64 * GIB,
     free_disk=49 * GB,
     autodl=True,
-    data_disk=True,
     mirror="tsinghua mirror",
     jupyterlab="4.4.5",
     lab_widgets="5.0.15",
@@ -67,14 +67,30 @@ MACHINES = {
             "JupyterLab": "warning",
         },
     ),
-    "one card of 24 GB": (replace(AUTODL, gpus=(RTX_3090,)), "real", {"GPU": "fail"}),
+    "one card of 24 GB": (replace(AUTODL, gpus=(RTX_3090,)), "real", {"GPU": "warning"}),
+    "one card of 24 GB, no room for the rest": (
+        replace(AUTODL, gpus=(RTX_3090,), ram=8 * GIB, free_disk=31 * GB),
+        "real",
+        {"GPU": "fail"},
+    ),
     "one card of 24 GB, embedded model": (replace(AUTODL, gpus=(RTX_3090,)), "embedded", {}),
     "a laptop, embedded model": (LAPTOP, "embedded", {}),
-    "a laptop, real model": (LAPTOP, "real", {"GPU": "fail"}),
+    "a laptop, real model": (LAPTOP, "real", {"GPU": "warning"}),
+    "a laptop with a full disk, real model": (
+        replace(LAPTOP, free_disk=31 * GB),
+        "real",
+        {"GPU": "fail"},
+    ),
+    "64 GiB of RAM and no GPU, real model": (replace(LAPTOP, ram=64 * GIB), "real", {"GPU": "warning"}),
     "2 x V100 16 GB": (
         gpus("Tesla V100-SXM2-16GB", 16, 7.0, 2, torch_cuda="12.6"),
         "real",
-        {"bf16": "fail"},
+        {"GPU": "warning", "bf16": "warning"},
+    ),
+    "2 x V100 32 GB": (
+        gpus("Tesla V100-SXM2-32GB", 32, 7.0, 2, torch_cuda="12.6"),
+        "real",
+        {"bf16": "warning"},
     ),
     "2 x V100 16 GB, embedded model": (
         gpus("Tesla V100-SXM2-16GB", 16, 7.0, 2),
@@ -84,17 +100,21 @@ MACHINES = {
     "one V100 16 GB": (
         gpus("Tesla V100-SXM2-16GB", 16, 7.0),
         "real",
-        {"GPU": "fail", "bf16": "fail"},
+        {"GPU": "warning", "bf16": "warning"},
     ),
     "a full data disk": (replace(AUTODL, free_disk=20 * GB), "real", {"model disk": "fail"}),
-    "a full disk with the model on it": (replace(AUTODL, free_disk=1 * GB, downloaded=True), "real", {}),
+    "a full disk with the model on it": (
+        replace(AUTODL, free_disk=1 * GB, download=FolderState("complete")),
+        "real",
+        {},
+    ),
     "system disk only, 20 GB free": (
-        replace(AUTODL, data_disk=False, free_disk=20 * GB),
+        replace(AUTODL, disk="system disk", free_disk=20 * GB),
         "real",
         {"model disk": "fail"},
     ),
     "system disk, enlarged": (
-        replace(AUTODL, data_disk=False, free_disk=60 * GB),
+        replace(AUTODL, disk="system disk", free_disk=60 * GB),
         "real",
         {"model disk": "warning"},
     ),
@@ -121,8 +141,8 @@ MACHINES = {
     "MacBook": (replace(LAPTOP, platform="darwin_arm64", ram=0), "embedded", {}),
     "Windows laptop": (replace(LAPTOP, platform="win32_amd64", ram=0), "embedded", {}),
     "GH200, aarch64": (gpus("NVIDIA GH200 480GB", 95.6, 9.0, platform="linux_aarch64"), "real", {}),
-    "acceleration is on": (replace(AUTODL, proxy=True), "real", {"http_proxy": "warning"}),
-    "a proxy elsewhere": (replace(LAPTOP, proxy=True), "embedded", {}),
+    "acceleration is on": (replace(AUTODL, proxies=("http_proxy",)), "real", {"proxy": "warning"}),
+    "a proxy elsewhere": (replace(LAPTOP, proxies=("HTTPS_PROXY",)), "embedded", {}),
     "no mirror": (replace(AUTODL, mirror=""), "real", {"pip index": "warning"}),
     "no widgets in the server": (replace(AUTODL, lab_widgets=""), "real", {"JupyterLab": "warning"}),
     "JupyterLab 3": (replace(AUTODL, jupyterlab="3.6.8"), "real", {"JupyterLab": "warning"}),
@@ -152,5 +172,5 @@ MACHINES = {
 }
 
 
-def found(described, model="real"):
+def check_lines(described, model="real"):
     return {line.name: line for line in check(described, model)}
