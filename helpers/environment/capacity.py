@@ -96,8 +96,8 @@ class Capacity:
     """The answer: what the machine does with the model, and how to load it. Sizes in bytes of weights."""
 
     kind: Kind
+    sentence: str
     dtype: str  # "bfloat16" or "float32"
-    sentence: str = ""
     on_gpus: tuple[int, ...] = ()
     in_ram: int = 0
     on_disk: int = 0
@@ -112,8 +112,8 @@ class Capacity:
 
     @property
     def slow(self) -> bool:
-        """Whether a token takes longer than reading it."""
-        return self.seconds > READING
+        """Whether a token takes longer than reading it; with copies from RAM to a GPU it always may."""
+        return self.kind is Kind.GPUS_AND_RAM or self.seconds > READING
 
     @property
     def options(self) -> dict:
@@ -178,7 +178,7 @@ def place(size: ModelSize, memory: Memory, planner: Planner) -> Capacity:
     in_ram = DTYPE_BYTES["bfloat16"] * size.total
     if in_ram <= ram_that_counts(size, memory.ram):
         seconds = DTYPE_BYTES["bfloat16"] * size.active / RAM_BANDWIDTH
-        found = Capacity(Kind.RAM, "bfloat16", in_ram=in_ram, seconds=seconds)
+        found = Capacity(Kind.RAM, "", "bfloat16", in_ram=in_ram, seconds=seconds)
         return replace(found, sentence=_sentence(size, memory, found))
     if memory.cards and bf16:
         return on_cards
@@ -192,6 +192,7 @@ def _plan(size: ModelSize, memory: Memory, planner: Planner, dtype: str, explici
     on_gpus = tuple(placed[gpu] for gpu in range(len(memory.cards)))
     found = Capacity(
         kind=_kind(size, memory, placed),
+        sentence="",  # it is written below, from the other fields
         dtype=dtype,
         on_gpus=on_gpus,
         in_ram=placed["cpu"],
@@ -229,7 +230,8 @@ def _kind(size: ModelSize, memory: Memory, placed: dict[int | str, int]) -> Kind
         return Kind.RAM
     alone = len(memory.cards) == 1
     for gpu, card in enumerate(memory.cards):
-        if placed[gpu] + card_reserve(size, card, alone) > card.free:
+        needed = placed[gpu] + card_reserve(size, card, alone)
+        if placed[gpu] and needed > card.free:  # a card without weights needs no reserve
             return Kind.NO
     return Kind.GPUS
 
@@ -273,35 +275,42 @@ def _is_better(found: Capacity, than: Capacity) -> bool:
 
 def _sentence(size: ModelSize, memory: Memory, found: Capacity) -> str:
     """The one sentence; of every memory it names how much is free and how much of that counts."""
-    total = wording.weights(DTYPE_BYTES[found.dtype] * size.total, found.dtype)
-    ram = wording.ram(found.in_ram, ram_that_counts(size, memory.ram), memory.ram)
-    about = wording.seconds(found.seconds)
+    total = DTYPE_BYTES[found.dtype] * size.total
+    weights = wording.weights(total, found.dtype)
+    in_ram = wording.in_ram(found.in_ram, total, ram_that_counts(size, memory.ram), memory.ram)
     if found.kind is Kind.RAM:
-        sentence = f"It works in RAM only, slowly ({about} per token): {total}, {ram}."
-        if memory.cards and not all(card.bf16 for card in memory.cards):
+        sentence = f"{_works('in RAM only', found)}: {weights}, {in_ram}."
+        if not all(card.bf16 for card in memory.cards):
             in_float32 = wording.weights(DTYPE_BYTES["float32"] * size.total, "float32")
             sentence += f" GPUs without bfloat16 would have to hold {in_float32}."
         return sentence
     room = _room(size, memory, explicit=True)
-    alone = len(memory.cards) == 1
-    free = [card.free for card in memory.cards]
-    gpus = wording.gpus(found.on_gpus, free, [room[gpu] for gpu in range(len(free))])
+    counts = [room[gpu] for gpu in range(len(memory.cards))]
+    on_gpus = wording.on_gpus(found.on_gpus, total, counts, [card.free for card in memory.cards])
     if found.kind is Kind.GPUS:
-        sentence = f"All weights fit on the GPUs: {total}, {gpus}."
-        if found.max_memory and not alone:
+        sentence = f"All weights fit on the GPUs: {weights}, {on_gpus}."
+        if found.max_memory:
             sentence += ' device_map="auto" needs max_memory for it: alone it fills a GPU too far.'
         return sentence
     if found.kind is Kind.GPUS_AND_RAM:
-        return f"It works with RAM beside the GPUs, slowly ({about} per token): {total}; {gpus}, {ram}."
-    parts = f"{total}; {gpus}, {ram}"
-    on_disk = f"{found.on_disk / GIB:.1f} GiB on disk"
+        return f"{_works('with RAM beside the GPUs', found)}: {weights}; {on_gpus}, {in_ram}."
     if found.kind is Kind.DISK:
         return (
-            f"It works only with the disk, very slowly ({about} per token): {parts}, {on_disk}. "
-            "from_pretrained needs an offload_folder for that."
+            f"{_works('only with the disk', found)}: {weights}; {on_gpus}, {in_ram}, "
+            f"{found.on_disk / GIB:.1f} GiB on disk. from_pretrained needs an offload_folder for that."
         )
     return (
-        f"This machine cannot hold the model: {parts}; for the other {found.on_disk / GIB:.1f} GiB it would "
-        f"take {(found.on_disk + DISK_MARGIN) / GB:.1f} GB of disk, and {memory.disk / GB:.1f} GB are free. "
-        "Take a larger machine, or set COURSE_MODEL=embedded."
+        f"This machine cannot hold the model: {weights}; {on_gpus}, {in_ram}; for the other "
+        f"{found.on_disk / GIB:.1f} GiB it would take {(found.on_disk + DISK_MARGIN) / GB:.1f} GB of disk, "
+        f"and {memory.disk / GB:.1f} GB are free. Take a larger machine, or set COURSE_MODEL=embedded."
     )
+
+
+def _works(how: str, found: Capacity) -> str:
+    """As in "It works in RAM only, slowly (about 0.53 s per token)"."""
+    pace = "quickly"
+    if found.slow:
+        pace = "slowly"
+    if found.kind is Kind.DISK:
+        pace = "very slowly"
+    return f"It works {how}, {pace} ({wording.seconds(found.seconds)} per token)"

@@ -3,10 +3,9 @@
 import argparse
 import sys
 import textwrap
-from pathlib import Path
 from typing import NamedTuple
 
-from helpers import EMBEDDED_MODEL, REAL_MODEL_ID, CourseError, settings
+from helpers import CourseError, settings
 from helpers.environment.checks import check
 from helpers.environment.hardware_checks import started_without_gpus
 from helpers.environment.machine import Machine, read_machine
@@ -14,10 +13,10 @@ from helpers.environment.model_folder import folder_state
 from helpers.environment.model_size import ModelSize, size_of_folder
 from helpers.environment.planner import Planner, installed_planner
 from helpers.environment.verdicts import Check
+from helpers.model_names import resolve
 
 WIDTH = 100
 RULE = "-" * WIDTH
-REAL_NAMES = ("real", REAL_MODEL_ID.lower(), REAL_MODEL_ID.lower().split("/")[1])
 
 
 class Wanted(NamedTuple):
@@ -82,17 +81,16 @@ def summary(machine: Machine, wanted: Wanted, checks: list[Check]) -> str:
 
 
 def choose_model_to_check(machine: Machine, model: str = "") -> Wanted:
-    """The model that the learner asks for, else the one that this machine is presumably for."""
+    """The model that the learner asks for, else the one that this machine is presumably for.
+
+    CourseError for a name that is none, for a folder that is not whole, and for other models on the hub.
+    """
     why = "you asked for it"
     if not model:
         model = settings.wanted_model()
         why = "COURSE_MODEL asks for it"
-    if model.lower() in REAL_NAMES:
-        return Wanted("real", "real", why)
-    if model in ("embedded", str(EMBEDDED_MODEL)):
-        return Wanted("embedded", "embedded", why)
     if model:
-        return Wanted(_size_of_whole_folder(Path(model).expanduser()), Path(model).name, why)
+        return _named(model, why)
     switch = "--model real or --model embedded switches"
     if machine.gpus:
         return Wanted("real", "real", f"this machine has a GPU ({switch})")
@@ -103,13 +101,21 @@ def choose_model_to_check(machine: Machine, model: str = "") -> Wanted:
     return Wanted("embedded", "embedded", f"this machine has no GPU ({switch})")
 
 
-def _size_of_whole_folder(folder: Path) -> ModelSize:
-    state = folder_state(folder).state
-    if state == "complete":
-        return size_of_folder(folder)
-    problems = {"gone": "is not there", "incomplete": "lacks files or parts of them"}
-    problem = problems.get(state, "cannot be read")
-    raise CourseError(f"The model folder {folder.name} {problem}: correct the path, or use real or embedded.")
+def _named(model: str, why: str) -> Wanted:
+    name = resolve(model)
+    if name.is_real:
+        return Wanted("real", "real", why)
+    if name.is_embedded:
+        return Wanted("embedded", "embedded", why)
+    if name.folder is None:
+        raise CourseError(
+            f"{name.model_id} is not on this disk: the check knows real, embedded, and folders."
+        )
+    state = folder_state(name.folder).state
+    if state != "complete":
+        problem = {"incomplete": "lacks files or parts of them"}.get(state, "cannot be read")
+        raise CourseError(f"The model folder {name.folder.name} {problem}: download it again, or use real.")
+    return Wanted(size_of_folder(name.folder), name.folder.name, why)
 
 
 def _planner_of_this_machine(machine: Machine) -> Planner | None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from helpers import GB, GIB, settings
-from helpers.environment.capacity import DISK_MARGIN, Capacity, Kind, Memory, decide
+from helpers.environment.capacity import CUDA_CONTEXT, DISK_MARGIN, Capacity, Kind, Memory, decide
 from helpers.environment.machine import Machine
 from helpers.environment.model_size import DTYPE_BYTES, REAL_MODEL
 from helpers.environment.planner import Planner
@@ -103,10 +103,10 @@ def _needed_memory(machine: Machine, needs: Needs) -> str:
     dtype = "bfloat16"
     if not has_bf16(machine):
         dtype = "float32"
-    weights = DTYPE_BYTES[dtype] * needs.size.total
-    cards = max(1, len(machine.gpus))
-    total = weights + cards * CARD_BYTES
-    return f"{total / GIB:.1f} GiB: {weights / GIB:.2f} of weights, {CARD_BYTES / GIB} a card"
+    weights = f"{DTYPE_BYTES[dtype] * needs.size.total / GIB:.2f} GiB of weights"
+    if len(machine.gpus) == 1:
+        return f"{weights}, {CUDA_CONTEXT / GIB} and a tenth more"
+    return f"{weights}, {CARD_BYTES / GIB} a card more"
 
 
 def has_bf16(machine: Machine) -> bool:

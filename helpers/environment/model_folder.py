@@ -12,6 +12,7 @@ from helpers import settings
 
 MANIFEST = ".course-manifest.json"  # written by helpers.download when a download has ended
 INDEX = "model.safetensors.index.json"
+HEADER_LIMIT = 10**8  # bytes; a longer header is none
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,31 @@ def _is_whole(folder: Path, sizes: dict[str, int]) -> bool:
             shards = sorted(set(index["weight_map"].values()))
     except (LookupError, TypeError, AttributeError):  # neither file is what its name says
         return False
-    return "config.json" in sizes and all(sizes.get(shard, 0) > 0 for shard in shards)
+    if "config.json" not in sizes or not all(shard in sizes for shard in shards):
+        return False
+    return all(size_by_header(folder / shard) == sizes[shard] for shard in shards)
+
+
+def read_header(file: Path) -> tuple[int, dict]:
+    """Bytes before the first tensor of a safetensors file, and what its header says of each tensor.
+
+    The file begins with the length of the header (8 bytes), then comes the header as JSON.
+    ValueError if there is no such header.
+    """
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(min(length, HEADER_LIMIT)))
+    header.pop("__metadata__", None)
+    return 8 + length, header
+
+
+def size_by_header(file: Path) -> int:
+    """Bytes that a safetensors file must have by its own header; -1 if it has none."""
+    try:
+        start, header = read_header(file)
+        return start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return -1
 
 
 def _read_json(path: Path) -> dict | None:

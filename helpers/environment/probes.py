@@ -4,6 +4,7 @@ Every probe gives an answer where a tool is missing, a driver hangs or an instal
 `root` is the root of the file system, which a test replaces. Sizes are bytes.
 """
 
+import importlib
 import json
 import os
 import re
@@ -62,7 +63,7 @@ def _psutil_memory(name: str, root: str) -> int:
     if root != "/":
         return 0
     try:
-        import psutil  # imported late: it is there only after the installation
+        psutil = importlib.import_module("psutil")  # not by `import`: it is there only after the installation
     except ImportError:
         return 0
     return int(getattr(psutil.virtual_memory(), name))
@@ -168,16 +169,26 @@ def read_server(root: str = "/") -> Server:
 
     A kernel knows its server by JPY_PARENT_PID; a terminal that JupyterLab has started has it as an ancestor.
     """
-    pids = [os.environ.get("JPY_PARENT_PID", "")]
-    if not pids[0]:
-        pids = _ancestors(os.getppid(), root)
-    for pid in pids:
-        words = read_text(root, "proc", pid, "cmdline").split("\0")
-        named = bool(os.environ.get("JPY_PARENT_PID")) or any("jupyter" in word for word in words[:3])
-        if named and os.path.isabs(words[0]):
-            return Server(*_server_versions(Path(words[0])), seen=True)
     here = shutil.which("jupyter-lab") or sys.executable
-    return Server(*_server_versions(Path(here)), seen=False)
+    command = _server_command(root)
+    if not command:
+        return Server(*_server_versions(Path(here)), seen=False)
+    program = command[0]
+    if not os.path.isabs(program):
+        program = shutil.which(program) or here
+    return Server(*_server_versions(Path(program)), seen=True)
+
+
+def _server_command(root: str) -> list[str]:
+    """The words of the command that started the server; [] if it cannot be seen from here."""
+    parent = os.environ.get("JPY_PARENT_PID", "")
+    if parent:
+        return read_text(root, "proc", parent, "cmdline").split("\0")
+    for pid in _ancestors(os.getppid(), root):
+        words = read_text(root, "proc", pid, "cmdline").split("\0")
+        if any("jupyter" in word for word in words[:3]):  # python, its option -m, or the script
+            return words
+    return []
 
 
 def _ancestors(pid: int, root: str) -> list[str]:

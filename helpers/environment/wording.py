@@ -1,21 +1,27 @@
 """Parts of the sentences of `capacity`: figures with one digit, and always how much of a memory counts.
 
-Sizes are bytes and are shown in GiB = 2^30 bytes.
+Sizes are bytes. They are shown in GiB = 2^30 bytes, those of small models in MB = 10^6 bytes.
 """
 
 from helpers import GIB
 
+SMALL = GIB // 20  # bytes of weights; less would be shown as 0.0 GiB
 
-def weights(size: int, dtype: str) -> str:
+
+def weights(total: int, dtype: str) -> str:
     """As in "26.7 GiB in bfloat16"."""
-    return f"{amount(size)} in {dtype}"
+    return f"{amount([total], total)} in {dtype}"
 
 
-def amount(size: int) -> str:
-    """As in "26.7 GiB"; small models in MB = 10^6 bytes."""
-    if size < GIB // 20:
-        return f"{size / 1e6:.1f} MB"
-    return f"{size / GIB:.1f} GiB"
+def amount(sizes: list[int] | tuple[int, ...], total: int) -> str:
+    """As in "13.3 + 13.3 GiB"; `total` decides whether it is in GiB or MB."""
+    divisor = GIB
+    unit = "GiB"
+    if total < SMALL:
+        divisor = 10**6
+        unit = "MB"
+    figures = " + ".join(f"{size / divisor:.1f}" for size in sizes)
+    return f"{figures} {unit}"
 
 
 def seconds(time: float) -> str:
@@ -25,20 +31,20 @@ def seconds(time: float) -> str:
     return f"about {time:.0f} s"
 
 
-def ram(used: int, counts: int, free: int | None) -> str:
+def in_ram(used: int, total: int, counts: int, free: int | None) -> str:
     """As in "7.0 GiB in RAM (57.6 of 64.0 GiB free count)"; `free` None: nobody asked how much there is."""
-    said = f"{amount(used)} in RAM"
+    said = f"{amount([used], total)} in RAM"
     if free is None:
         return said
-    return f"{said} ({counts / GIB:.1f} of {free / GIB:.1f} GiB free count)"
+    return f"{said} ({counts / GIB:.1f} of {amount([free], GIB)} free count)"
 
 
-def gpus(used: tuple[int, ...], free: list[int], counts: list[int]) -> str:
-    """As in "13.3 GiB + 13.3 GiB on the GPUs (22.3 + 22.3 of 23.3 + 23.3 GiB free count)"."""
+def on_gpus(used: tuple[int, ...], total: int, counts: list[int], free: list[int]) -> str:
+    """As in "13.3 + 13.3 GiB on the GPUs (22.3 + 22.3 of 23.3 + 23.3 GiB free count)"."""
     if not used:
         return "no GPU"
-    shares = " + ".join(amount(size) for size in used)
-    return f"{shares} on the GPUs ({_sum(counts)} of {_sum(free)} GiB free count)"
+    room = " + ".join(f"{size / GIB:.1f}" for size in counts)
+    return f"{amount(used, total)} on the GPUs ({room} of {amount(free, GIB)} free count)"
 
 
 def hide(weak: list[str], kept: list[str], sentence: str) -> str:
@@ -47,7 +53,3 @@ def hide(weak: list[str], kept: list[str], sentence: str) -> str:
         f"Better without {' and '.join(weak)}: hide it with export CUDA_VISIBLE_DEVICES={','.join(kept)} "
         f"before Python starts. Then: {sentence}"
     )
-
-
-def _sum(sizes: list[int]) -> str:
-    return " + ".join(f"{size / GIB:.1f}" for size in sizes)

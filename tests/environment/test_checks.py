@@ -38,9 +38,9 @@ def test_whatever_is_not_ok_has_a_repair(name, capsys):
 def test_figures_of_one_24_gb_card():
     line = check_lines(replace(AUTODL, gpus=(RTX_3090,)))["GPU"]
     assert line.found == "1 x RTX 3090, 24.0 GiB"
-    assert "28.2 GiB: 26.67 of weights" in line.needed
+    assert line.needed == "26.67 GiB of weights, 0.5 and a tenth more"
     assert "RAM beside the GPUs" in line.repair
-    assert "29.7 GiB" in check_lines(AUTODL)["GPU"].needed
+    assert check_lines(AUTODL)["GPU"].needed == "26.67 GiB of weights, 1.5 a card more"
 
 
 def test_weights_are_those_of_the_checkpoint():

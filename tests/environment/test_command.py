@@ -96,7 +96,7 @@ def test_a_model_folder_that_cannot_be_used_is_refused(fault, tmp_path):
     result = run_check(bare=True, COURSE_MODEL=str(folder))
     assert result.returncode == 1
     assert result.stdout == ""
-    assert re.fullmatch(r"The model folder mine (is not there|lacks files).*\n", result.stderr)
+    assert re.fullmatch(r"(There is no|The model) folder .*mine.*\n", result.stderr)
 
 
 def test_command_on_a_machine_with_nothing_installed():
@@ -108,7 +108,8 @@ def test_command_on_a_machine_with_nothing_installed():
 def test_command_refuses_another_model():
     result = run_check("--model", "huge")
     assert result.returncode == 1
-    assert result.stderr.startswith("The model folder huge is not there")
+    assert "huge" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_output_shows_no_place_of_this_machine(tmp_path):

@@ -73,6 +73,8 @@ def test_a_damaged_folder(damage, state, folder):
         (lambda folder: (folder / INDEX).write_text("{"), "incomplete"),
         (lambda folder: (folder / INDEX).write_text("[]"), "incomplete"),
         (lambda folder: shard_of(folder).write_bytes(b""), "incomplete"),
+        (lambda folder: shard_of(folder).write_bytes(b"no safetensors file at all"), "incomplete"),
+        (lambda folder: cut(shard_of(folder)), "incomplete"),
     ],
 )
 def test_a_damaged_folder_without_a_manifest(damage, state, folder):
