@@ -68,7 +68,9 @@ def auto_device_map(model, memory: dict[int | str, int], explicit: bool) -> dict
     from transformers.integrations import accelerate as planner  # imported late: it takes seconds
 
     def free_memory(asked: dict | None = None) -> dict:
-        return dict(memory if asked is None else asked)
+        if asked is None:
+            return dict(memory)
+        return dict(asked)
 
     passed = None
     if explicit:

@@ -94,6 +94,8 @@ def describe_gpus(machine: Machine) -> str:
     memory = f"{total / GIB:.1f} GiB"
     if not all(gpu.memory for gpu in machine.gpus):
         memory = "memory not shown"
+    if machine.hidden_gpus:
+        memory += f", {machine.hidden_gpus} more hidden"
     return f"{cards}, {memory}"
 
 
@@ -130,14 +132,15 @@ def bf16_line(machine: Machine, needs: Needs) -> Check:
     """Whether every GPU computes in bf16. Without it the weights are loaded in float32, at twice the size."""
     capability = min(gpu.capability for gpu in machine.gpus)
     found = f"compute capability {capability}"
-    if capability == 0:
-        found = "compute capability not shown"
     repair = "if the GPU gives errors, hide it: export CUDA_VISIBLE_DEVICES="
     if needs.size:
         repair = (
             "the model is loaded in float32, twice the size, and is slower; an RTX 3090 or newer has bf16 "
             "(fp16 instead makes this model write gibberish)"
         )
+    if capability == 0:
+        found = "could not be read"
+        repair = "python -c 'import torch; print(torch.cuda.get_device_capability())' tells it"
     return judge(
         "bf16",
         found=found,

@@ -164,6 +164,51 @@ MACHINES = {
         {name: "fail" for name in requirements() if name != "jupyterlab"}
         | dict.fromkeys(["pytest", "nbval", "JupyterLab"], "warning"),
     ),
+    "MacBook, real model: its RAM could not be read": (
+        replace(LAPTOP, platform="darwin_arm64", ram=0),
+        "real",
+        {"GPU": "warning"},
+    ),
+    "a slice of a GPU in MIG mode": (
+        gpus("NVIDIA A100, slice of 40 GB", 38, 8.0, gpu_problem="MIG mode", gpu_remedy="switch it off"),
+        "real",
+        {"nvidia-smi": "warning"},
+    ),
+    "the driver of the GPUs does not answer": (
+        replace(AUTODL, gpus=(), gpu_problem="nvidia-smi gave no answer", gpu_remedy="restart", ram=8 * GIB),
+        "real",
+        {"nvidia-smi": "warning", "GPU": "fail"},
+    ),
+    "a GPU that shares the RAM": (
+        gpus("NVIDIA GB10", 0, 12.1, gpu_problem="memory: [N/A]", gpu_remedy="ask torch"),
+        "real",
+        {"nvidia-smi": "warning", "GPU": "warning"},
+    ),
+    "a capability that is not shown": (gpus("a card", 48, 0.0), "real", {"bf16": "warning"}),
+    "an old display card beside two RTX 3090": (
+        replace(AUTODL, gpus=(RTX_3090, RTX_3090, Gpu("NVIDIA GeForce GT 1030", 2 * GIB, 6.1))),
+        "real",
+        {"GPU": "warning", "bf16": "warning"},
+    ),
+    "another notebook's kernel holds the GPUs": (
+        replace(
+            AUTODL,
+            gpus=(replace(RTX_3090, free=7 * GIB),) * 2,
+            gpu_holders="GPU memory is held by process 4711 (the kernel of 02_vram.ipynb, 17408 MiB).",
+        ),
+        "real",
+        {"GPU": "fail"},
+    ),
+    "GPUs hidden by CUDA_VISIBLE_DEVICES": (
+        replace(LAPTOP, hidden_gpus=2, gpu_problem="none: CUDA_VISIBLE_DEVICES hides 2", free_disk=31 * GB),
+        "real",
+        {"GPU": "fail"},
+    ),
+    "no-GPU start on AutoDL, real model": (
+        replace(AUTODL, gpus=(), driver="", gpu_problem="nvidia-smi lists none", ram=2 * GIB),
+        "real",
+        {"GPU": "warning"},
+    ),
     "no-GPU start on AutoDL": (
         replace(AUTODL, gpus=(), driver="", gpu_problem="nvidia-smi lists none", ram=2 * GIB),
         "embedded",
