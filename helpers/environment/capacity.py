@@ -300,7 +300,7 @@ def _sentence(size: ModelSize, memory: Memory, found: Capacity) -> str:
             f"{found.on_disk / GIB:.1f} GiB on disk. from_pretrained needs an offload_folder for that."
         )
     return (
-        f"This machine cannot hold the model: {weights}; {on_gpus}, {in_ram}; for the other "
+        f"The model does not fit: {weights}; {on_gpus}, {in_ram}; for the other "
         f"{found.on_disk / GIB:.1f} GiB it would take {(found.on_disk + DISK_MARGIN) / GB:.1f} GB of disk, "
         f"and {memory.disk / GB:.1f} GB are free. Take a larger machine, or set COURSE_MODEL=embedded."
     )
