@@ -262,6 +262,26 @@ def test_a_gpu_in_mig_mode_counts_as_one_slice(setting, slice_gib, verdict, prog
     assert check_lines(well_equipped, "real")["GPU"].verdict == verdict
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  MIG 1c.3g.40gb  Device  0: (UUID: MIG-c7384736-a75d-5afc-978f-d2f1294409fd)",
+        "  MIG 1g.10gb+me  Device  0: (UUID: MIG-c7384736-a75d-5afc-978f-d2f1294409fd)",
+        "  MIG 3g.20gb Device 0: (UUID: MIG-GPU-11111111-aaaa/1/0)",
+    ],
+)
+def test_names_of_slices(line, programs):
+    fake_gpus(programs, [CARD | A100], slices=line)
+    assert len(read_gpus().gpus) == 1
+
+
+def test_a_whole_gpu_beside_a_sliced_one_counts(programs, monkeypatch):
+    fake_gpus(programs, [CARD | A100, CARD | OTHER], slices=SLICES)
+    assert [gpu.uuid for gpu in read_gpus().gpus] == [SECOND]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-a28a")
+    assert "slice of 10 GB" in read_gpus().gpus[0].name
+
+
 def test_mig_mode_without_slices(programs):
     fake_gpus(programs, [CARD | A100], slices="GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-11111111-aaaa)")
     report = read_gpus()
