@@ -253,3 +253,46 @@ def keep_in_order(control) -> None:
     versions never ask for this method, so there it changes nothing.
     """
     control.comm._reply_subshell_for = lambda data, subshell: subshell
+
+
+# --- routing: whether a model was compiled, so that hooks do not run ---
+
+PRIVATE_NAMES += [
+    PrivateName(
+        module="torch._dynamo.eval_frame",
+        name="OptimizedModule",
+        package="torch",
+        checked_with="2.13.0",
+        reason="torch.compile(model) returns one, and nothing public tells a compiled model",
+    ),
+    PrivateName(
+        module="torch.nn",
+        name="Module._compiled_call_impl",
+        package="torch",
+        checked_with="2.13.0",
+        reason="model.compile() sets it, and nothing public tells a compiled model",
+    ),
+    PrivateName(
+        module="torch._dynamo.eval_frame",
+        name="innermost_fn",
+        package="torch",
+        checked_with="2.13.0",
+        reason="it undoes model.forward = torch.compile(model.forward), and nothing public tells it",
+    ),
+]
+
+
+def is_compiled(model) -> bool:
+    """Whether torch.compile has replaced the code of a model, or of a part of it."""
+    return any(_is_compiled_module(module) for module in model.modules())
+
+
+def _is_compiled_module(module) -> bool:
+    # Imported late: torch takes seconds to import.
+    from torch._dynamo.eval_frame import OptimizedModule, innermost_fn
+
+    if isinstance(module, OptimizedModule) or module._compiled_call_impl is not None:
+        return True
+    forward = module.forward
+    was_disabled = getattr(forward, "_torchdynamo_disable", False)  # by torch.compiler.disable: not compiled
+    return innermost_fn(forward) is not forward and not was_disabled
