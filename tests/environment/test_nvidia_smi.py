@@ -111,7 +111,7 @@ def test_nvidia_smi_that_may_not_be_run(programs, monkeypatch):
 
 
 def test_nvidia_smi_that_hangs(programs):
-    fake_nvidia_smi(programs, "sleep 30")
+    fake_nvidia_smi(programs, "exec sleep 30")
     report = read_gpus(seconds=0.5)
     assert report.problem == "nvidia-smi gave no answer in 0.5 s"
     assert "hangs" in report.remedy
