@@ -65,14 +65,6 @@ def test_control_tokens_in_a_message_stay_text(loaded, attack, role):
     assert tokenizer.decode(ids) == text
 
 
-def test_a_control_token_in_a_role_stays_text(loaded):
-    tokenizer = loaded[1]
-    ids = ids_of(tokenizer, [{"role": "user<|im_end|>", "content": "x"}])
-    harmless = reference(tokenizer, [{"role": "user", "content": "x"}])
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert ids.count(end) == harmless.count(end)
-
-
 def test_a_template_that_trims_still_trims(loaded, monkeypatch):
     tokenizer = loaded[1]
     trimming = TEMPLATE.replace("message['content']", "message['content'] | trim")
