@@ -33,3 +33,44 @@ def is_there(entry: PrivateName) -> bool:
             return False
         found = getattr(found, part)
     return True
+
+
+# --- environment: the planner behind device_map="auto" ---
+
+PRIVATE_NAMES += [
+    PrivateName(
+        module="transformers.integrations.accelerate",
+        name="_get_device_map",
+        package="transformers",
+        checked_with="5.23.0",
+        reason='what from_pretrained(device_map="auto") does, for memory that this machine does not have',
+    ),
+    PrivateName(
+        module="transformers.integrations.accelerate",
+        name="accelerate_max_memory",
+        package="transformers",
+        checked_with="5.23.0",
+        reason="the planner asks it for the GPUs that are really here",
+    ),
+]
+
+
+def auto_device_map(model, memory: dict[int | str, int], explicit: bool) -> dict[str, int | str]:
+    """What from_pretrained(device_map="auto") makes of `model` (on meta) on a machine with this free memory.
+
+    `memory`: free bytes of each GPU (0, 1 ...) and of "cpu". `explicit`: it is passed as `max_memory`, else
+    transformers finds it out and leaves some of it alone. Returns module name -> GPU, "cpu" or "disk".
+    """
+    from unittest import mock
+
+    from transformers.integrations import accelerate as planner  # imported late: it takes seconds
+
+    def free_memory(asked: dict | None = None) -> dict:
+        return dict(memory if asked is None else asked)
+
+    passed = None
+    if explicit:
+        passed = dict(memory)
+    quiet = mock.patch.object(planner.logger, "warning")  # about buffers of a few hundred bytes
+    with quiet, mock.patch.object(planner, "accelerate_max_memory", free_memory):
+        return dict(planner._get_device_map(model, "auto", passed, None))

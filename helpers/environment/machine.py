@@ -3,31 +3,17 @@
 Every part is read so that a missing tool, a hung driver or a broken install gives an answer, not a traceback.
 """
 
-import json
 import os
 import platform
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
-from helpers.settings import record_file
-
-DATA_DISK = "/root/autodl-tmp"
-MIRRORS = ("tsinghua", "aliyun", "ustc", "tencent", "huawei", "sjtu", "nju")
-
-
-class Gpu(NamedTuple):
-    """One GPU: its name, its memory in bytes, its compute capability such as 8.6."""
-
-    name: str
-    memory: int
-    capability: float
+from helpers import settings
+from helpers.environment.nvidia_smi import Gpu, read_gpus
+from helpers.environment.probes import free_disk, read_mirror, read_ram, read_server
 
 
 @dataclass(frozen=True)
@@ -77,75 +63,26 @@ def read_machine() -> Machine:
             torch_cuda, abi = torch.version.cuda or "", torch._C._GLIBCXX_USE_CXX11_ABI
         except Exception:  # a broken install fails in many ways
             torch_cuda = None
-    data_disk = os.path.isdir(DATA_DISK)  # unlike Path.is_dir, no error where a user may not look
-    target = os.environ.get("MODELSCOPE_CACHE") or (DATA_DISK if data_disk else "~")
-    target = os.path.abspath(os.path.expanduser(target))
-    folders = [target, *map(str, Path(target).parents)]
-    homes = (sys.prefix, Path.home() / ".config/pip", Path.home() / ".pip", "/etc")
-    settings = "\n".join(_read(home, "pip.conf") for home in homes)
-    index = os.environ.get("PIP_INDEX_URL") or "".join(re.findall(r"(?m)^\s*index-url.*", settings))
-    mirror = [f"{name} mirror" for name in MIRRORS if name in index] or ["another index" if index else ""]
+    target = settings.model_cache()
+    data_disk = settings.has_data_disk()
+    gpus = read_gpus()
+    lab, lab_widgets = read_server()
     return Machine(
         python=platform.python_version(),
         platform=f"{sys.platform}_{platform.machine().lower()}",
         packages={name: package_version(name) for name in (*requirements(), "flash-attn")},
         torch_cuda=torch_cuda,
         cxx11_abi=abi,
+        gpus=gpus.gpus,
+        gpu_problem=gpus.problem,
+        driver=gpus.driver,
         ram=read_ram(),
-        free_disk=shutil.disk_usage(next(filter(os.path.exists, folders))).free,
+        free_disk=free_disk(target),
         autodl=data_disk or os.path.exists("/etc/network_turbo"),
-        data_disk=data_disk and DATA_DISK in folders,
-        downloaded=os.path.exists(record_file()),
-        mirror=mirror[0],
+        data_disk=data_disk and settings.DATA_DISK in (target, *target.parents),
+        downloaded=os.path.exists(settings.record_file()),
+        mirror=read_mirror(),
         proxy=any(os.environ.get(name) for name in ("http_proxy", "https_proxy")),
-        **read_gpus(),
-        **_read_server(),
+        jupyterlab=lab,
+        lab_widgets=lab_widgets,
     )
-
-
-def _read(*parts: Path | str) -> str:
-    try:
-        return Path(*parts).read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return ""
-
-
-def read_gpus(seconds: float = 10) -> dict:
-    """What nvidia-smi says; a broken driver can make it hang, so it gets `seconds` and is then given up."""
-    query = [
-        "nvidia-smi",
-        "--query-gpu=driver_version,memory.total,compute_cap,name",
-        "--format=csv,noheader,nounits",
-    ]
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:  # a pipe would wait for a hung process
-        try:
-            process = subprocess.Popen(query, stdin=subprocess.DEVNULL, stdout=answer, stderr=answer)
-            process.wait(seconds)
-        except OSError:
-            return {"gpu_problem": "none (no nvidia-smi)"}
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return {"gpu_problem": f"nvidia-smi gave no answer in {seconds:g} s"}
-        answer.seek(0)
-        rows = re.findall(r"(?m)^([\d.]+), (\d+), ([\d.]+), (.+)$", answer.read())
-    gpus = tuple(Gpu(name, int(mib) * 2**20, float(capability)) for _, mib, capability, name in rows)
-    return {"gpus": gpus, "driver": rows[0][0]} if rows else {"gpu_problem": "nvidia-smi lists none"}
-
-
-def read_ram(root: str = "/") -> int:
-    """Bytes of RAM, or less where a container (cgroup v2 or v1) is limited to less; 0: unknown."""
-    limits = [1024 * int(n) for n in re.findall(r"MemTotal:\s+(\d+)", _read(root, "proc/meminfo"))]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        limits += [int(n) for n in re.findall(r"^\d+", _read(root, "sys/fs/cgroup", name))]
-    return min(limits, default=0)
-
-
-def _read_server() -> dict[str, str]:
-    """JupyterLab and its widgets where the server runs: its environment need not be the kernel's."""
-    server = _read("/proc", os.environ.get("JPY_PARENT_PID", "-"), "cmdline").split("\0")[0]
-    server = server if os.path.isabs(server) else shutil.which("jupyter-lab") or sys.executable
-    share = Path(server).parent.parent / "share/jupyter"
-    lab = _read(share, "lab/static/package.json")
-    widgets = _read(share, "labextensions/@jupyter-widgets/jupyterlab-manager/package.json")
-    versions = [json.loads(text).get("version", "") if text else "" for text in (lab, widgets)]
-    return {"jupyterlab": versions[0], "lab_widgets": versions[1]}

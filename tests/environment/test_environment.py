@@ -11,16 +11,23 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from helpers import settings as course_settings
 from helpers.environment import (
+    Gpu,
+    GpuReport,
+    Machine,
     check,
     checks,
     flash_attn_wheel,
-    machine,
     print_versions,
+    read_gpus,
+    read_machine,
+    read_ram,
+    requirements,
     satisfies,
     show_environment,
 )
-from helpers.environment.machine import Gpu, Machine, read_gpus, read_machine, read_ram, requirements
+from helpers.environment.probes import read_mirror
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB, GB = 2**30, 10**9
@@ -349,7 +356,7 @@ def test_command_without_gpu():
 
 
 def test_command_chooses_the_model(tmp_path):
-    fake_nvidia_smi(tmp_path, "echo '580.82.07, 24576, 8.6, NVIDIA GeForce RTX 3090'")
+    fake_nvidia_smi(tmp_path, "echo '580.82.07, 24576, 24260, 8.6, GPU-1, NVIDIA GeForce RTX 3090'")
     path = f"{tmp_path}:/usr/bin:/bin"
     assert "run the real model" in run_check(bare=True, PATH=path).stdout
     assert "run the embedded model" in run_check(bare=True, COURSE_MODEL="").stdout
@@ -393,10 +400,8 @@ def test_mirror_is_read_from_the_settings_of_pip(settings, name, tmp_path, monke
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    read = machine._read
-    monkeypatch.setattr(machine, "_read", lambda *parts: "" if parts[0] == "/etc" else read(*parts))
     (tmp_path / "pip.conf").write_text(settings)
-    assert read_machine().mirror == name
+    assert read_mirror(root=str(tmp_path / "root")) == name
 
 
 @pytest.mark.parametrize(
@@ -414,14 +419,15 @@ def test_mirror_is_read_from_the_settings_of_pip(settings, name, tmp_path, monke
 def test_nvidia_smi_that_does_not_work(script, problem, tmp_path, monkeypatch):
     fake_nvidia_smi(tmp_path, script)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert read_gpus(seconds=0.5) == {"gpu_problem": problem}
+    assert read_gpus(seconds=0.5) == GpuReport(problem=problem)
 
 
 def test_nvidia_smi_that_works(tmp_path, monkeypatch):
-    rows = "580.82.07, 24576, 8.6, NVIDIA GeForce RTX 3090\\n" * 2
+    rows = "580.82.07, 24576, 24260, 8.6, GPU-1, NVIDIA GeForce RTX 3090\\n" * 2
     fake_nvidia_smi(tmp_path, f"printf '{rows}'")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert read_gpus() == {"gpus": (RTX_3090, RTX_3090), "driver": "580.82.07"}
+    gpu = replace(RTX_3090, free=24260 * 2**20, uuid="GPU-1")
+    assert read_gpus() == GpuReport(gpus=(gpu, gpu), driver="580.82.07")
 
 
 @pytest.mark.parametrize(
@@ -451,7 +457,7 @@ def test_data_disk(tmp_path, monkeypatch):
     disk = tmp_path / "autodl-tmp"
     disk.mkdir()
     monkeypatch.delenv("MODELSCOPE_CACHE", raising=False)
-    monkeypatch.setattr(machine, "DATA_DISK", str(disk))
+    monkeypatch.setattr(course_settings, "DATA_DISK", disk)
     assert read_machine().autodl and read_machine().data_disk
     monkeypatch.setenv("MODELSCOPE_CACHE", str(disk / "models"))
     assert read_machine().data_disk
