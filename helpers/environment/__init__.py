@@ -4,18 +4,22 @@ Standard library only: `python -m helpers.environment` has to run where nothing 
 """
 
 from helpers.environment.capacity import CUDA_CONTEXT, Capacity, Card, Kind, Memory, decide
-from helpers.environment.checks import check, flash_attn_wheel, print_versions, satisfies, show_environment
-from helpers.environment.machine import Machine, read_machine, requirements
+from helpers.environment.checks import Check, check
+from helpers.environment.command import show_environment
+from helpers.environment.machine import Machine, read_machine
 from helpers.environment.model_size import REAL_MODEL, ModelSize, size_from_parameters, size_of_folder
 from helpers.environment.nvidia_smi import Gpu, GpuReport, gpu_holders, read_gpus, read_holders
 from helpers.environment.planner import arithmetic_planner, real_planner
 from helpers.environment.probes import card_of, free_disk, free_ram, read_memory, read_ram
+from helpers.environment.versions import print_versions, requirements, satisfies
+from helpers.environment.wheels import flash_attn_wheel
 
 __all__ = [
     "CUDA_CONTEXT",
     "REAL_MODEL",
     "Capacity",
     "Card",
+    "Check",
     "Gpu",
     "GpuReport",
     "Kind",

@@ -180,6 +180,9 @@ def _plan(size: ModelSize, memory: Memory, planner: Planner, dtype: str, explici
             room[gpu] = max(0, room[gpu] - reserve)
         room["cpu"] = ram_that_counts(size, memory.ram)
     placed = planner(dtype, room, explicit)
+    max_memory = None
+    if explicit:
+        max_memory = room
     on_gpus = tuple(placed[gpu] for gpu in range(len(memory.cards)))
     left = [card.free - used for card, used in zip(memory.cards, on_gpus, strict=True)]
     kept = all(free >= reserve for free, reserve in zip(left, reserves, strict=True))
@@ -191,7 +194,7 @@ def _plan(size: ModelSize, memory: Memory, planner: Planner, dtype: str, explici
         in_ram=placed["cpu"],
         on_disk=placed["disk"],
         seconds=_seconds(size, dtype, on_gpus, placed["cpu"], placed["disk"]),
-        max_memory=room if explicit else None,
+        max_memory=max_memory,
     )
     return replace(capacity, sentence=_sentence(size, memory, capacity))
 

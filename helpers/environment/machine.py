@@ -1,19 +1,17 @@
-"""Describe a machine for the check in `helpers.environment`. Standard library only: nothing is installed yet.
+"""Describe a machine for the check. Standard library only: nothing is installed yet.
 
 Every part is read so that a missing tool, a hung driver or a broken install gives an answer, not a traceback.
 """
 
 import os
 import platform
-import re
 import sys
 from dataclasses import dataclass, field
-from importlib import metadata
-from pathlib import Path
 
 from helpers import settings
 from helpers.environment.nvidia_smi import Gpu, read_gpus
 from helpers.environment.probes import free_disk, read_mirror, read_ram, read_server
+from helpers.environment.versions import package_version, requirements
 
 
 @dataclass(frozen=True)
@@ -39,50 +37,39 @@ class Machine:
     lab_widgets: str = ""  # version of its widget manager, from the package jupyterlab_widgets
 
 
-def package_version(name: str) -> str:
-    """Installed version of a package, read without importing it; "" when it is missing."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def requirements() -> dict[str, str]:
-    """What requirements.txt asks for: name -> specifier such as ">=2.9,<2.14"."""
-    text = (Path(__file__).parents[2] / "requirements.txt").read_text(encoding="utf-8")
-    return dict(re.findall(r"(?m)^([\w-]+)([=<>!][^\s#]*)", text))
-
-
 def read_machine() -> Machine:
     """Describe this machine. Needs no GPU, no network and no installed package."""
-    torch_cuda, abi = "", True
-    if package_version("torch"):
-        try:
-            import torch
-
-            torch_cuda, abi = torch.version.cuda or "", torch._C._GLIBCXX_USE_CXX11_ABI
-        except Exception:  # a broken install fails in many ways
-            torch_cuda = None
     target = settings.model_cache()
-    data_disk = settings.has_data_disk()
+    torch_cuda, cxx11_abi = _read_torch()
+    jupyterlab, lab_widgets = read_server()
     gpus = read_gpus()
-    lab, lab_widgets = read_server()
     return Machine(
         python=platform.python_version(),
         platform=f"{sys.platform}_{platform.machine().lower()}",
         packages={name: package_version(name) for name in (*requirements(), "flash-attn")},
         torch_cuda=torch_cuda,
-        cxx11_abi=abi,
+        cxx11_abi=cxx11_abi,
         gpus=gpus.gpus,
         gpu_problem=gpus.problem,
         driver=gpus.driver,
         ram=read_ram(),
         free_disk=free_disk(target),
-        autodl=data_disk or os.path.exists("/etc/network_turbo"),
-        data_disk=data_disk and settings.DATA_DISK in (target, *target.parents),
-        downloaded=os.path.exists(settings.record_file()),
+        autodl=settings.has_data_disk() or os.path.exists("/etc/network_turbo"),
+        data_disk=settings.has_data_disk() and target.is_relative_to(settings.DATA_DISK),
+        downloaded=settings.record_file().exists(),
         mirror=read_mirror(),
         proxy=any(os.environ.get(name) for name in ("http_proxy", "https_proxy")),
-        jupyterlab=lab,
+        jupyterlab=jupyterlab,
         lab_widgets=lab_widgets,
     )
+
+
+def _read_torch() -> tuple[str | None, bool]:
+    """The CUDA that torch was built with (see `Machine.torch_cuda`), and whether with the C++11 ABI."""
+    if not package_version("torch"):
+        return "", True
+    try:
+        import torch  # imported late: it takes seconds, and may be missing or broken
+    except Exception:  # a broken install fails in many ways
+        return None, True
+    return torch.version.cuda or "", torch.compiled_with_cxx11_abi()
