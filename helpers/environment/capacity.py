@@ -184,8 +184,10 @@ def _plan(size: ModelSize, memory: Memory, planner: Planner, dtype: str, explici
     if explicit:
         max_memory = room
     on_gpus = tuple(placed[gpu] for gpu in range(len(memory.cards)))
-    left = [card.free - used for card, used in zip(memory.cards, on_gpus, strict=True)]
-    kept = all(free >= reserve for free, reserve in zip(left, reserves, strict=True))
+    kept = True
+    for card, used, reserve in zip(memory.cards, on_gpus, reserves, strict=True):
+        if used and card.free - used < reserve:  # a card without weights needs no reserve
+            kept = False
     capacity = Capacity(
         kind=_kind(placed, on_gpus, kept, memory.disk),
         sentence="",

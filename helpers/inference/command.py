@@ -11,8 +11,11 @@ import os
 import sys
 
 from helpers import CourseError, choose_model
+from helpers.inference.chat import takes_system_message
 from helpers.inference.loading import load
 from helpers.inference.streaming import ChatStream, stream_chat
+
+SYSTEM = "You are a helpful assistant."
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,26 +31,41 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m helpers.inference", description="Answer one prompt.")
     parser.add_argument("prompt", help="what to ask, in quotation marks")
     parser.add_argument(
-        "--model", default="", help="a model folder, or embedded; without it, choose_model() decides"
+        "--model",
+        help="a model folder, embedded, real, or the name of a downloaded model; "
+        "without it, choose_model() decides",
     )
-    parser.add_argument("--system", default="You are a helpful assistant.", help="the system message")
+    parser.add_argument("--system", help=f'the system message (default: "{SYSTEM}"); "" leaves it out')
     parser.add_argument("--max-new-tokens", type=int, default=512, help="the longest answer (default: 512)")
+    parser.add_argument(
+        "--offload-folder", help="where weights may go that fit neither on the GPUs nor in RAM; very slow"
+    )
     return parser.parse_args(arguments)
 
 
 def answer(options: argparse.Namespace) -> None:
     """Print the answer on stdout and everything else on stderr."""
     with contextlib.redirect_stdout(sys.stderr):
-        model, tokenizer = load(choose_model(options.model))
-    messages = [
-        {"role": "system", "content": options.system},
-        {"role": "user", "content": options.prompt},
-    ]
+        model, tokenizer = load(choose_model(options.model), options.offload_folder)
+    messages = make_messages(tokenizer, options.system, options.prompt)
     stream = stream_chat(model, tokenizer, messages, max_new_tokens=options.max_new_tokens)
     for piece in stream:
         print(piece, end="", flush=True)
     print()
     print(f"[{figures(stream)}]", file=sys.stderr)
+
+
+def make_messages(tokenizer, system: str | None, prompt: str) -> list[dict[str, str]]:
+    """The conversation: the system message, unless it is empty, and the prompt.
+
+    `system`: None for the course's own, which is left out for a model whose template takes none.
+    """
+    messages = [{"role": "user", "content": prompt}]
+    if system is None and takes_system_message(tokenizer):
+        system = SYSTEM
+    if system:
+        messages.insert(0, {"role": "system", "content": system})
+    return messages
 
 
 def figures(stream: ChatStream) -> str:

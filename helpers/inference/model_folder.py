@@ -54,6 +54,11 @@ def read_shards(model_dir: Path) -> dict[str, set[str]]:
         raise damaged(model_dir, INDEX) from None
     if not shards:
         raise damaged(model_dir, INDEX)
+    if not isinstance(content.get("metadata"), dict):
+        raise CourseError(
+            f'{INDEX} of the model folder {model_dir.name} has no "metadata", without which transformers does '
+            'not load it: add "metadata": {} to the file, beside "weight_map".'
+        )
     return shards
 
 
@@ -66,13 +71,13 @@ def no_safetensors(model_dir: Path) -> CourseError:
         return incomplete(model_dir, f"{len(others)} safetensors files, but no {INDEX}")
     if others:
         return CourseError(
-            f"{model_dir.name} holds {others[0]}, but no safetensors files: take the version of the model that "
-            "has a model.safetensors."
+            f"{model_dir.name} holds {others[0]}, but no safetensors files: take the version of the model "
+            "that has them."
         )
     if pickles:
         return CourseError(
             f"The weights of {model_dir.name} are only there as {pickles[0]}, a pickle, which can run any "
-            "program when it is opened: take the version of the model that has a model.safetensors."
+            "program when it is opened: take the version of the model that has safetensors files."
         )
     return incomplete(model_dir, f"no {ONE_FILE} and no {INDEX}")
 
@@ -94,8 +99,8 @@ def check_shard(path: Path, tensors: set[str]) -> None:
         start = file.read(8)
         if start == LFS_POINTER[:8]:
             raise CourseError(
-                f"{path.name} of {path.parent.name} is only a pointer of Git LFS, not the weights: run git lfs "
-                "pull in that folder, or download the model with the course's notebook 03."
+                f"{path.name} of {path.parent.name} is only a pointer of Git LFS, not the weights: "
+                "run git lfs pull in that folder."
             )
         length = int.from_bytes(start, "little")
         if length > LONGEST_HEADER:
