@@ -56,8 +56,8 @@ def read_shards(model_dir: Path) -> dict[str, set[str]]:
         raise damaged(model_dir, INDEX)
     if not isinstance(content.get("metadata"), dict):
         raise CourseError(
-            f'{INDEX} of the model folder {model_dir.name} has no "metadata", without which transformers does '
-            'not load it: add "metadata": {} to the file, beside "weight_map".'
+            f'{INDEX} of the model folder {model_dir.name} has no "metadata", without which transformers '
+            'does not load it: add "metadata": {} to the file, beside "weight_map".'
         )
     return shards
 

@@ -220,7 +220,7 @@ def cannot_load(model_dir: Path, error: Exception) -> CourseError:
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
     if isinstance(error, MemoryError) or "out of memory" in first_line:
         return CourseError(
-            f"The memory ran out while {model_dir.name} was loaded ({first_line}): shut down the other kernels "
-            "and programs that use it, restart this kernel, and load again."
+            f"The memory ran out while {model_dir.name} was loaded ({first_line}): shut down the other "
+            "kernels and programs that use it, restart this kernel, and load again."
         )
     return CourseError(f"transformers cannot load {model_dir.name} ({first_line}): look into that file.")

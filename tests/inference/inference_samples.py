@@ -26,7 +26,7 @@ PATIENCE = 300
 def record(text: str) -> None:
     """Write the record of a download, as notebook 03 does."""
     record_file().parent.mkdir(parents=True, exist_ok=True)
-    record_file().write_text(text, encoding="utf-8")
+    record_file().write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def record_folder(folder: str | Path, model_id: str = "a/b") -> None:

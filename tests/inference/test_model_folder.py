@@ -52,18 +52,22 @@ def test_a_wrong_total_size_in_the_index_does_not_matter(copy, total_size):
     assert load(copy)
 
 
-@pytest.mark.parametrize("metadata", [{}, None, "none"])
-def test_an_index_without_total_size_is_fine(copy, metadata):
+def test_an_index_without_total_size_is_fine(copy):
+    change_index(copy, lambda index: index["metadata"].clear())
+    assert load(copy)
+
+
+@pytest.mark.parametrize("metadata", [None, "none", []])
+def test_an_index_without_metadata_says_what_to_add(copy, metadata):
+    """transformers does not load such a folder either, and says only KeyError: 'metadata'."""
+
     def set_metadata(index: dict) -> None:
         index["metadata"] = metadata
 
     change_index(copy, set_metadata)
-    assert load(copy)
-
-
-def test_an_index_without_metadata_is_fine(copy):
+    assert 'add "metadata": {}' in refusal(copy)
     change_index(copy, lambda index: index.pop("metadata"))
-    assert load(copy)
+    assert 'add "metadata": {}' in refusal(copy)
 
 
 def test_one_file_of_weights_comes_before_an_index(copy):
