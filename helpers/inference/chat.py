@@ -119,11 +119,11 @@ def can_render(tokenizer, messages: list[dict[str, str]]) -> bool:
 
 
 def leaves_out_system(tokenizer, messages: list[dict[str, str]], rendered: str) -> bool:
-    """Whether the rendered text says nothing of the system message at the start."""
+    """Whether the rendered text would be the same with another system message at the start."""
     system = messages[0]["content"].strip()
-    if messages[0]["role"] != "system" or not system or system in rendered:
+    if messages[0]["role"] != "system" or not system:
         return False
-    other = [{"role": "system", "content": "x"}, *messages[1:]]  # a template may also rewrite what it keeps
+    other = [{"role": "system", "content": f"{system} {uuid.uuid4().hex}"}, *messages[1:]]
     return rendered == tokenizer.apply_chat_template(other, tokenize=False, add_generation_prompt=True)
 
 

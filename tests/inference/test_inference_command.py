@@ -62,7 +62,10 @@ def test_the_answer_alone_goes_to_stdout(folder):
         (["a", "b"], "arguments: b"),
         (["a", "--max-new-tokens", "many"], "invalid int value: 'many'"),
         (["a", "--max-new-tokens", "0"], "at least one"),
-        (["a", "--model", "nowhere"], "nowhere is no model folder"),
+        (["a", "--model", "nowhere"], "'nowhere' is no folder and no model"),
+        (["a", "--model", "real"], "is not downloaded: run notebook 03"),
+        (["a", "--model", "EMBEDDED", "--max-new-tokens", "-1"], "at least one"),
+        (["a", "--offload-folder"], "expected one argument"),
         (["a", "--nonsense"], "--nonsense"),
     ],
 )
@@ -72,6 +75,24 @@ def test_bad_arguments_are_one_sentence_and_exit_code_1(arguments, reason, folde
     output, error = capsys.readouterr()
     assert not output
     assert reason in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("system", "takes_one", "expected"),
+    [
+        (None, True, ["You are a helpful assistant.", "Hello"]),
+        ("Be brief.", True, ["Be brief.", "Hello"]),
+        ("", True, ["Hello"]),
+        (None, False, ["Hello"]),
+        ("Be brief.", False, ["Be brief.", "Hello"]),  # the chat then says that it cannot
+    ],
+)
+def test_the_system_message(monkeypatch, system, takes_one, expected):
+    monkeypatch.setattr(command, "takes_system_message", lambda _: takes_one)
+    messages = command.make_messages(None, system, "Hello")
+    assert [message["content"] for message in messages] == expected
+    roles = ["system", "user"][-len(expected) :]
+    assert [message["role"] for message in messages] == roles
 
 
 def test_a_bad_argument_is_answered_before_torch_is_imported():
