@@ -8,7 +8,10 @@ code that uses them.
 Heavy packages are imported inside the functions, so that importing this module costs nothing.
 """
 
+import contextlib
 import importlib
+from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 
@@ -74,3 +77,65 @@ def auto_device_map(model, memory: dict[int | str, int], explicit: bool) -> dict
     quiet = mock.patch.object(planner.logger, "warning")  # about buffers of a few hundred bytes
     with quiet, mock.patch.object(planner, "accelerate_max_memory", free_memory):
         return dict(planner._get_device_map(model, "auto", passed, None))
+
+
+# --- download: settings that ModelScope's client reads when it is imported, or does not offer at all ---
+
+CLIENT = "modelscope_hub._download"
+
+PRIVATE_NAMES.append(
+    PrivateName(
+        module=CLIENT,
+        name="tqdm",
+        package="modelscope-hub",
+        checked_with="0.5.1",
+        reason="the client draws a bar for each file and has no switch for it; the course shows one bar",
+    )
+)
+PRIVATE_NAMES.append(
+    PrivateName(
+        module=CLIENT,
+        name="DOWNLOAD_PARALLELS",
+        package="modelscope-hub",
+        checked_with="0.5.1",
+        reason="pieces of one file fetched in parallel do not survive a change of this setting",
+    )
+)
+PRIVATE_NAMES.append(
+    PrivateName(
+        module=CLIENT,
+        name="DOWNLOAD_TOTAL_TIMEOUT",
+        package="modelscope-hub",
+        checked_with="0.5.1",
+        reason="an hour for a file is too short for 4 GB on a slow line",
+    )
+)
+PRIVATE_NAMES.append(
+    PrivateName(
+        module=CLIENT,
+        name="DOWNLOAD_FILE_LOCK_TIMEOUT_SECONDS",
+        package="modelscope-hub",
+        checked_with="0.5.1",
+        reason="a second download waits for the first one, which may take longer than the client waits",
+    )
+)
+
+
+@contextlib.contextmanager
+def quiet_patient_client(seconds_a_file: int) -> Iterator[None]:
+    """While this lasts, ModelScope's client draws no bars and may take so many seconds for each file."""
+    client = importlib.import_module(CLIENT)
+    settings = {
+        "tqdm": partial(client.tqdm, disable=True),
+        "DOWNLOAD_PARALLELS": 1,
+        "DOWNLOAD_TOTAL_TIMEOUT": seconds_a_file,
+        "DOWNLOAD_FILE_LOCK_TIMEOUT_SECONDS": seconds_a_file,
+    }
+    before = {name: getattr(client, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            setattr(client, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(client, name, value)

@@ -84,13 +84,28 @@ def fused_attention(query, key, value, *mask, **options):
     return query.new_empty(batch, tokens, heads, value.shape[-1]).transpose(1, 2)
 
 
+def turns_of_the_loop(experts, top_k_index) -> list[int]:
+    """How many tokens each turn of the eager loop over experts handles: a turn per expert that has any.
+
+    Which expert gets how many only a real run knows; `experts.measured_turns` (one list per forward pass)
+    holds what one had. Without it: two turns of the busiest expert, `EAGER_IMBALANCE` times its fair share.
+    """
+    measured = getattr(experts, "measured_turns", None)
+    if measured:
+        return measured.pop(0)
+    tokens = len(top_k_index)
+    busiest = min(tokens, round(EAGER_IMBALANCE * top_k_index.numel() / experts.num_experts))
+    return [busiest, busiest]
+
+
 def eager_experts(self, hidden, top_k_index, top_k_weights):
-    """Two turns of the loop over experts; how many tokens the busiest expert gets is an assumption."""
-    result, functional = torch.zeros_like(hidden), torch.nn.functional
+    """The loop over experts: the arrays of a turn live until the next turn has its own."""
+    result = torch.zeros_like(hidden)
+    functional = torch.nn.functional
     _chosen = functional.one_hot(top_k_index, self.num_experts + 1)
-    tokens = min(len(hidden), round(EAGER_IMBALANCE * top_k_index.numel() / self.num_experts))
-    for _ in range(2):
-        rows, _index = hidden[:tokens].clone(), top_k_index.new_empty(2, tokens)
+    for tokens in turns_of_the_loop(self, top_k_index):
+        _index = top_k_index.new_empty(2, tokens)
+        rows = hidden[:tokens].clone()
         gate, up = functional.linear(rows, self.gate_up_proj[0]).chunk(2, dim=-1)
         output = self.act_fn(gate) * up
         output = functional.linear(output, self.down_proj[0])
