@@ -8,16 +8,15 @@ import json
 from pathlib import Path
 
 from helpers import EMBEDDED_MODEL, CourseError
+from helpers.download.compare import INDEX, read_header
 from helpers.settings import read_record
 
 ONE_FILE = "model.safetensors"  # transformers takes it first, also where there is an index
-INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 OTHER_WEIGHTS = (".gguf", ".safetensors", ".h5", ".msgpack", ".onnx")
 #: Files of which a tokenizer can be made; "merges.txt" goes with "vocab.json".
 TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "vocab.txt", "tekken.json")
 LFS_POINTER = b"version https://git-lfs"
-LONGEST_HEADER = 100_000_000  # bytes; the library safetensors allows no more
 
 
 def weights_bytes(model_dir: Path) -> int:
@@ -93,28 +92,19 @@ def missing_tokenizer(model_dir: Path) -> list[str]:
 
 
 def check_shard(path: Path, tensors: set[str]) -> None:
-    """Compare a safetensors file with its own header: 8 bytes of length, then JSON, then the tensors."""
+    """Compare a safetensors file with its own header: it names the tensors, and says how long the file is."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(8)
-        if start == LFS_POINTER[:8]:
-            raise CourseError(
-                f"{path.name} of {path.parent.name} is only a pointer of Git LFS, not the weights: "
-                "run git lfs pull in that folder."
-            )
-        length = int.from_bytes(start, "little")
-        if length > LONGEST_HEADER:
-            raise damaged(path.parent, path.name)
-        header = file.read(length)
-    if len(header) < length:
-        raise incomplete(path.parent, f"{path.name} has only {size:,} bytes")
+        start = file.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        raise CourseError(
+            f"{path.name} of {path.parent.name} is only a pointer of Git LFS, not the weights: "
+            "run git lfs pull in that folder."
+        )
     try:
-        entries = json.loads(header)
-        entries.pop("__metadata__", None)
-        end = max(entry["data_offsets"][1] for entry in entries.values())
-        whole = 8 + length + end
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise damaged(path.parent, path.name) from None
+        entries, whole = read_header(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise damaged(path.parent, f"{path.name} ({size:,} bytes)") from None
     if size < whole:
         raise incomplete(path.parent, f"{path.name} has {size:,} of {whole:,} bytes")
     if size > whole or not tensors <= set(entries):
