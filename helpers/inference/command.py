@@ -13,9 +13,14 @@ import sys
 from helpers import CourseError, choose_model
 from helpers.inference.chat import takes_system_message
 from helpers.inference.loading import load
+from helpers.inference.placement import is_out_of_memory
 from helpers.inference.streaming import ChatStream, stream_chat
+from helpers.settings import wanted_model
 
 SYSTEM = "You are a helpful assistant."
+OUT_OF_MEMORY = (
+    "The memory ran out: shorten the prompt, lower --max-new-tokens, or end what else uses the memory."
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,7 +45,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--offload-folder", help="where weights may go that fit neither on the GPUs nor in RAM; very slow"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.offload_folder and not options.model and not wanted_model():
+        options.model = "real"  # choose_model would take the embedded one, because the real one does not fit
+    return options
 
 
 def answer(options: argparse.Namespace) -> None:
@@ -81,6 +89,11 @@ def main(arguments: list[str] | None = None) -> int:
         answer(parse(arguments))
     except CourseError as error:
         print(error, file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(OUT_OF_MEMORY, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

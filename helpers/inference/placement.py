@@ -34,8 +34,9 @@ SMALL_MODEL = 100 * 2**20  # bytes of weights; so little is loaded anywhere
 BF16_CAPABILITY = (8, 0)  # compute capability from which on a GPU computes in bf16
 UNEXPLAINED = GIB  # bytes in use on a GPU from which on somebody must be holding them
 HOW_TO_OFFLOAD = (
-    'If you want that, name a folder on a disk with so much room, load(model_dir, offload_folder="offload"), '
-    "in a terminal --offload-folder offload, and delete it afterwards."
+    "If you want that, choose the model by its name and name a folder for the rest: "
+    'load(choose_model("real"), offload_folder="offload"), in a terminal --model real '
+    "--offload-folder offload. Delete that folder afterwards."
 )
 
 
@@ -215,10 +216,16 @@ def unused_gpus() -> str:
     return f" nvidia-smi lists {found} GPU(s) that torch cannot use: run python -m helpers.environment."
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine or of a GPU ran out."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
 def cannot_load(model_dir: Path, error: Exception) -> CourseError:
     """The sentence for what went wrong with a model folder inside of transformers: the first line of it."""
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
-    if isinstance(error, MemoryError) or "out of memory" in first_line:
+    if is_out_of_memory(error):
         return CourseError(
             f"The memory ran out while {model_dir.name} was loaded ({first_line}): shut down the other "
             "kernels and programs that use it, restart this kernel, and load again."

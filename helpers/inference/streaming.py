@@ -83,13 +83,14 @@ class ChatStream:
         self.first_token_seconds: float | None = None
         #: Rate after the first token.
         self.tokens_per_second = 0.0
-        #: "stop" (the model ended its turn), "length" (max_new_tokens) or "stopped"; None before the loop.
+        #: "stop" (the model ended its turn, or wrote one of the stop_strings), "length" (max_new_tokens) or
+        #: "stopped"; None before the loop.
         self.finish_reason: str | None = None
         self._model = model
         self._tokenizer = tokenizer
         self._options = options
         self._ends = ends
-        self._was_told = bool(set(options) - {"input_ids", "attention_mask", "max_new_tokens"})
+        self._was_told = bool(set(options) - {"input_ids", "attention_mask", "max_new_tokens", "tokenizer"})
         self._own_stop = threading.Event()
         self._callers_stop = stop
 
@@ -106,11 +107,13 @@ class ChatStream:
         """The thread."""
         import torch  # imported late: torch takes seconds
 
-        processors = [*(self._options.get("logits_processor") or []), overflow]
-        own = {"streamer": tokens, "stopping_criteria": [self._stopped], "logits_processor": processors}
+        options = dict(self._options)
+        options["streamer"] = tokens
+        options["stopping_criteria"] = [self._stopped]
+        options["logits_processor"] = [*(options.get("logits_processor") or []), overflow]
         try:
             with torch.inference_mode():  # a little faster than the no_grad of generate
-                self._model.generate(**{**self._options, **own})
+                self._model.generate(**options)
             tokens.end()
         except BaseException as error:
             if isinstance(error, (TypeError, ValueError)) and self._was_told and not tokens.has_tokens:
@@ -129,7 +132,9 @@ class ChatStream:
             return "stop"
         if self.new_tokens >= self._options["max_new_tokens"]:
             return "length"
-        return "stopped"
+        if self._stopped():
+            return "stopped"
+        return "stop"  # one of the stop_strings of the options
 
     def __iter__(self) -> Iterator[str]:
         """Generate, and yield text once its characters are complete: a character may take several tokens."""
@@ -194,4 +199,6 @@ def stream_chat(
         )
     new_tokens = min(max_new_tokens, context - length)
     options = {**inputs, **generate_options, "max_new_tokens": new_tokens}
+    if config.stop_strings:
+        options["tokenizer"] = tokenizer  # generate looks for these texts itself
     return ChatStream(model, tokenizer, options, end_tokens(config), stop)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from inference_samples import user
+from inference_samples import says, user
 from transformers import GenerationConfig, LogitsProcessorList
 
 from helpers import CourseError
@@ -61,6 +61,14 @@ def test_the_models_own_settings_are_looked_at(loaded, monkeypatch):
     monkeypatch.setattr(model.generation_config, "num_beams", 4)
     assert "num_beams=4" in refusal(loaded)
     assert list(stream_chat(*loaded, user("x"), num_beams=1, max_new_tokens=3))
+
+
+def test_a_stop_string_ends_the_turn(loaded, monkeypatch):
+    model, tokenizer = loaded
+    says(model, monkeypatch, tokenizer.encode("one 1 two 2 three 3 four"))
+    stream = stream_chat(*loaded, user("x"), stop_strings=["two"], do_sample=False, repetition_penalty=1.0)
+    assert "".join(stream) == "one 1 two"
+    assert stream.finish_reason == "stop"
 
 
 def forbid_nothing(input_ids, scores):

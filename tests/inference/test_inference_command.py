@@ -95,6 +95,38 @@ def test_the_system_message(monkeypatch, system, takes_one, expected):
     assert [message["role"] for message in messages] == roles
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+    ],
+)
+def test_memory_that_runs_out_is_one_sentence(folder, monkeypatch, capsys, error):
+    def runs_out(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(command, "stream_chat", runs_out)
+    assert command.main(["Hello", "--model", str(folder)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == command.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted", "expected"),
+    [(None, "", "real"), ("embedded", "", "embedded"), (None, "embedded", None), ("x", "embedded", "x")],
+)
+def test_who_names_a_folder_for_offloading_wants_the_real_model(monkeypatch, model, wanted, expected):
+    """It would be of no use to the embedded model, which choose_model takes if the real one does not fit."""
+    monkeypatch.setenv("COURSE_MODEL", wanted)
+    arguments = ["Hello", "--offload-folder", "offload"]
+    if model:
+        arguments += ["--model", model]
+    assert command.parse(arguments).model == expected
+
+
 def test_a_bad_argument_is_answered_before_torch_is_imported():
     script = (
         "import sys\n"
