@@ -5,12 +5,12 @@ memory that torch sees, and transformers' own planner: what that says of `device
 `from_pretrained` then does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from helpers import GIB, CourseError
+from helpers import GIB, CourseError, environment
 from helpers.environment import (
     Capacity,
     Card,
@@ -18,21 +18,16 @@ from helpers.environment import (
     Memory,
     ModelSize,
     decide,
-    free_disk,
-    free_ram,
-    gpu_holders,
-    read_gpus,
     real_planner,
     size_from_parameters,
 )
 from helpers.environment.model_size import EXPERT_COUNTS
 from helpers.environment.planner import Planner
 from helpers.inference.model_folder import weights_bytes
-from helpers.settings import gpus_are_hidden, model_cache
+from helpers.settings import gpus_are_hidden
 
 SMALL_MODEL = 100 * 2**20  # bytes of weights; so little is loaded anywhere
 BF16_CAPABILITY = (8, 0)  # compute capability from which on a GPU computes in bf16
-UNEXPLAINED = GIB  # bytes in use on a GPU from which on somebody must be holding them
 HOW_TO_OFFLOAD = (
     "If you want that, choose the model by its name and name a folder for the rest: "
     'load(choose_model("real"), offload_folder="offload"), in a terminal --model real '
@@ -52,33 +47,41 @@ class Placement:
 
 
 def read_memory(disk_folder: Path | None = None) -> Memory:
-    """Free memory of this machine as torch sees it: only GPUs that this process may use.
+    """Memory of this machine as in the environment check, but of the GPUs only what torch can use.
 
     `disk_folder`: where offloaded weights would go; default is where models go.
     """
-    cards = torch_cards()
-    holders = ""
-    if any(card.total - card.free > UNEXPLAINED for card in cards):
-        holders = gpu_holders()
-    ram = free_ram() or psutil.virtual_memory().available  # the first knows Linux and its containers only
-    return Memory(cards=cards, ram=ram, disk=free_disk(disk_folder or model_cache()), holders=holders)
+    memory = environment.read_memory()
+    memory = replace(memory, cards=torch_cards(memory.cards))
+    if not memory.ram:  # the environment check knows Linux and its containers only
+        memory = replace(memory, ram=psutil.virtual_memory().available)
+    if disk_folder is not None:
+        memory = replace(memory, disk=environment.free_disk(disk_folder))
+    return memory
 
 
-def torch_cards() -> tuple[Card, ...]:
-    """The GPUs that torch can use, with what is free on each after CUDA has taken its part."""
+def torch_cards(listed: tuple[Card, ...] = ()) -> tuple[Card, ...]:
+    """The GPUs that torch can use, with what is free on each after CUDA has taken its part.
+
+    `listed`: the same GPUs as nvidia-smi describes them, if it does.
+    """
     import torch  # imported late: it takes seconds
 
+    if not torch.cuda.is_available():
+        return ()
+    torch.cuda.empty_cache()  # give back what torch keeps but no longer uses
     cards = []
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # give back what torch keeps but no longer uses
-        for gpu in range(torch.cuda.device_count()):
-            described = torch.cuda.get_device_properties(gpu)
-            try:
-                free = torch.cuda.mem_get_info(gpu)[0]
-            except RuntimeError:  # not even CUDA's own part fits: somebody holds all of it
-                free = 0
-            bf16 = (described.major, described.minor) >= BF16_CAPABILITY
-            cards.append(Card(described.name, described.total_memory, free, bf16))
+    for gpu in range(torch.cuda.device_count()):
+        described = torch.cuda.get_device_properties(gpu)
+        try:
+            free = torch.cuda.mem_get_info(gpu)[0]
+        except RuntimeError:  # not even CUDA's own part fits: somebody holds all of it
+            free = 0
+        bf16 = (described.major, described.minor) >= BF16_CAPABILITY
+        cards.append(Card(described.name, described.total_memory, free, bf16))
+    if len(listed) == len(cards):
+        free_bytes = [card.free for card in cards]
+        cards = [replace(card, free=free) for card, free in zip(listed, free_bytes, strict=True)]
     return tuple(cards)
 
 
@@ -203,14 +206,23 @@ def check_placement(model_dir: str | Path) -> None:
             f"{placement.sentence} from_pretrained does this only with further arguments: use "
             "model, tokenizer = load(model_dir), from helpers.inference, instead."
         )
-    print(f"Weights: {placement.sentence}{unused_gpus()}")
+    print(f"Weights: {placement.sentence}{unused_gpus()}{apple_note()}")
+
+
+def apple_note() -> str:
+    """What `check_placement` adds on a Mac with Apple's own processor; "" elsewhere."""
+    import torch  # imported late: it takes seconds
+
+    if not torch.backends.mps.is_available():
+        return ""
+    return ' On this Mac, device_map="auto" takes its GPU (mps) instead, which the course does not test.'
 
 
 def unused_gpus() -> str:
     """A hint where GPUs are there that torch cannot use; "" where there is nothing to say."""
-    if torch_cards() or gpus_are_hidden():
+    if gpus_are_hidden() or torch_cards():
         return ""
-    found = len(read_gpus().gpus)
+    found = len(environment.read_memory().cards)
     if not found:
         return ""
     return f" nvidia-smi lists {found} GPU(s) that torch cannot use: run python -m helpers.environment."

@@ -144,7 +144,10 @@ def test_a_bad_argument_is_answered_before_torch_is_imported():
 
 def test_ctrl_c_ends_it_without_a_traceback(folder):
     process = start("-c", SLOW_COMMAND, "hello", "--model", str(folder), "--max-new-tokens", "550")
+    watchdog = threading.Timer(PATIENCE, process.kill)  # reading from it has no time limit of its own
+    watchdog.start()
     assert process.stdout.read(1)
+    watchdog.cancel()
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130

@@ -9,12 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from helpers import EMBEDDED_MODEL, GB, GIB, CourseError, compat
+from helpers import EMBEDDED_MODEL, GB, GIB, CourseError, compat, environment
 from helpers.environment import (
     REAL_MODEL,
     Card,
-    Gpu,
-    GpuReport,
     Kind,
     Memory,
     arithmetic_planner,
@@ -234,8 +232,15 @@ def test_the_memory_of_this_machine():
 
 
 def test_without_linux_the_free_ram_comes_from_psutil(monkeypatch):
-    monkeypatch.setattr(placement, "free_ram", lambda: 0)
-    assert placement.read_memory().ram > 0
+    monkeypatch.setattr(environment, "read_memory", lambda: Memory(ram=0, disk=7))
+    memory = placement.read_memory()
+    assert memory.ram > 0
+    assert memory.disk == 7
+
+
+def test_the_disk_is_that_of_the_folder_for_offloading(monkeypatch, tmp_path):
+    monkeypatch.setattr(environment, "free_disk", {tmp_path: 12}.get)
+    assert placement.read_memory(tmp_path).disk == 12
 
 
 def test_cards_are_those_of_torch_with_what_is_free(monkeypatch):
@@ -253,25 +258,41 @@ def test_cards_are_those_of_torch_with_what_is_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", properties.__getitem__)
     monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
-    monkeypatch.setattr(placement, "gpu_holders", lambda: "Somebody holds them.")
-    memory = placement.read_memory()
-    assert memory.cards == (
+    seen = (
         Card("NVIDIA GeForce RTX 3090", 24 * GIB, 20 * GIB, bf16=True),
         Card("Tesla V100", 16 * GIB, 0, bf16=False),
     )
+    monkeypatch.setattr(environment, "read_memory", lambda: Memory(ram=GIB, holders="Somebody holds them."))
+    memory = placement.read_memory()
+    assert memory.cards == seen
     assert memory.holders == "Somebody holds them."
+
+    # What nvidia-smi says of the same cards is kept, such as their names; what is free, torch knows better.
+    listed = (Card("3090", 24 * GIB, 19 * GIB), Card("V100", 16 * GIB, GIB, bf16=False))
+    monkeypatch.setattr(environment, "read_memory", lambda: Memory(listed, ram=GIB))
+    assert [card.name for card in placement.read_memory().cards] == ["3090", "V100"]
+    assert [card.free for card in placement.read_memory().cards] == [20 * GIB, 0]
 
 
 def test_gpus_that_torch_cannot_use_are_mentioned(monkeypatch, capsys):
-    report = GpuReport(gpus=(Gpu("NVIDIA GeForce RTX 3090", 24 * GIB, 8.6),))
-    monkeypatch.setattr(placement, "read_gpus", lambda: report)
-    monkeypatch.setattr(placement, "torch_cards", lambda: ())
+    listed = Memory((Card("NVIDIA GeForce RTX 3090", 24 * GIB, 23 * GIB),), ram=60 * GIB)
+    monkeypatch.setattr(environment, "read_memory", lambda: listed)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     check_placement(EMBEDDED_MODEL)
     assert "lists 1 GPU(s) that torch cannot use" in capsys.readouterr().out
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
     check_placement(EMBEDDED_MODEL)
     assert "nvidia-smi" not in capsys.readouterr().out
+
+
+def test_a_mac_is_told_where_auto_goes(monkeypatch, capsys):
+    check_placement(EMBEDDED_MODEL)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    check_placement(EMBEDDED_MODEL)
+    elsewhere, on_a_mac = capsys.readouterr().out.splitlines()
+    assert "mps" not in elsewhere
+    assert "mps" in on_a_mac
 
 
 @pytest.mark.parametrize(
