@@ -23,7 +23,7 @@ LINE_TOKENS = 18
 # Libraries that take a second or more to import, so that a function may import them when it is called.
 HEAVY = {
     "torch", "transformers", "accelerate", "modelscope", "modelscope_hub", "pandas", "matplotlib", "IPython",
-    "ipywidgets", "tokenizers", "safetensors", "numpy", "tqdm", "requests", "flash_attn",
+    "ipywidgets", "tokenizers", "safetensors", "numpy", "tqdm", "requests", "flash_attn", "playwright",
 }  # fmt: skip
 BRANCHES = (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.IfExp, ast.comprehension, ast.match_case)
 LAYOUT = {
