@@ -12,8 +12,8 @@ import sys
 
 from helpers import CourseError, choose_model
 from helpers.inference.chat import takes_system_message
+from helpers.inference.errors import is_out_of_memory
 from helpers.inference.loading import load
-from helpers.inference.placement import is_out_of_memory
 from helpers.inference.streaming import ChatStream, stream_chat
 from helpers.settings import wanted_model
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from helpers.inference.attention import choose_attention, flash_attn_state
-from helpers.inference.placement import SMALL_MODEL, cannot_load, find_placement, unused_gpus
+from helpers.inference.errors import cannot_load
+from helpers.inference.memory import unused_gpus
+from helpers.inference.placement import SMALL_MODEL, find_placement
 
 
 def load(model_dir: str | Path, offload_folder: str | Path | None = None):

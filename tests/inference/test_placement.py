@@ -3,13 +3,12 @@
 import random
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from helpers import EMBEDDED_MODEL, GB, GIB, CourseError, compat, environment
+from helpers import EMBEDDED_MODEL, GB, GIB, CourseError, compat
 from helpers.environment import (
     REAL_MODEL,
     Card,
@@ -20,7 +19,8 @@ from helpers.environment import (
     real_planner,
 )
 from helpers.inference import check_placement, load, placement
-from helpers.inference.placement import SMALL_MODEL, meta_model, place, size_of
+from helpers.inference.meta_model import meta_model, size_of
+from helpers.inference.placement import SMALL_MODEL, place
 
 ROOT = Path(__file__).parents[2]
 REAL_CONFIG = ROOT / "helpers" / "vram" / "qwen1.5-moe-a2.7b-chat.config.json"
@@ -222,70 +222,6 @@ def test_a_model_in_ram_and_on_disk_answers_like_one_in_ram(folder, loaded, tmp_
     assert torch.equal(model.generate(**inputs, **options), loaded[0].generate(**inputs, **options))
 
 
-# Reading the memory of this machine.
-
-
-def test_the_memory_of_this_machine():
-    memory = placement.read_memory()
-    assert memory.ram > 0
-    assert len(memory.cards) == torch.cuda.device_count()
-
-
-def test_without_linux_the_free_ram_comes_from_psutil(monkeypatch):
-    monkeypatch.setattr(environment, "read_memory", lambda: Memory(ram=0, disk=7))
-    memory = placement.read_memory()
-    assert memory.ram > 0
-    assert memory.disk == 7
-
-
-def test_the_disk_is_that_of_the_folder_for_offloading(monkeypatch, tmp_path):
-    monkeypatch.setattr(environment, "free_disk", {tmp_path: 12}.get)
-    assert placement.read_memory(tmp_path).disk == 12
-
-
-def test_cards_are_those_of_torch_with_what_is_free(monkeypatch):
-    properties = [
-        SimpleNamespace(name="NVIDIA GeForce RTX 3090", total_memory=24 * GIB, major=8, minor=6),
-        SimpleNamespace(name="Tesla V100", total_memory=16 * GIB, major=7, minor=0),
-    ]
-
-    def mem_get_info(gpu):
-        if gpu == 1:
-            raise RuntimeError("CUDA error: out of memory")
-        return 20 * GIB, 24 * GIB
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", properties.__getitem__)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
-    seen = (
-        Card("NVIDIA GeForce RTX 3090", 24 * GIB, 20 * GIB, bf16=True),
-        Card("Tesla V100", 16 * GIB, 0, bf16=False),
-    )
-    monkeypatch.setattr(environment, "read_memory", lambda: Memory(ram=GIB, holders="Somebody holds them."))
-    memory = placement.read_memory()
-    assert memory.cards == seen
-    assert memory.holders == "Somebody holds them."
-
-    # What nvidia-smi says of the same cards is kept, such as their names; what is free, torch knows better.
-    listed = (Card("3090", 24 * GIB, 19 * GIB), Card("V100", 16 * GIB, GIB, bf16=False))
-    monkeypatch.setattr(environment, "read_memory", lambda: Memory(listed, ram=GIB))
-    assert [card.name for card in placement.read_memory().cards] == ["3090", "V100"]
-    assert [card.free for card in placement.read_memory().cards] == [20 * GIB, 0]
-
-
-def test_gpus_that_torch_cannot_use_are_mentioned(monkeypatch, capsys):
-    listed = Memory((Card("NVIDIA GeForce RTX 3090", 24 * GIB, 23 * GIB),), ram=60 * GIB)
-    monkeypatch.setattr(environment, "read_memory", lambda: listed)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    check_placement(EMBEDDED_MODEL)
-    assert "lists 1 GPU(s) that torch cannot use" in capsys.readouterr().out
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
-    check_placement(EMBEDDED_MODEL)
-    assert "nvidia-smi" not in capsys.readouterr().out
-
-
 def test_a_mac_is_told_where_auto_goes(monkeypatch, capsys):
     check_placement(EMBEDDED_MODEL)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
@@ -293,26 +229,6 @@ def test_a_mac_is_told_where_auto_goes(monkeypatch, capsys):
     elsewhere, on_a_mac = capsys.readouterr().out.splitlines()
     assert "mps" not in elsewhere
     assert "mps" in on_a_mac
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (
-            '{"model_type": "qwen2_moe", "quantization_config": {"quant_method": "gptq", "bits": 4}}',
-            "quantized",
-        ),
-        ('{"model_type": "t5"}', "cannot load"),
-        ('{"model_type": "unheard_of"}', "cannot load"),
-        ('{"model_type": "x", "auto_map": {"AutoConfig": "x.X"}}', "cannot load"),
-        ("[]", "cannot load"),
-    ],
-)
-def test_a_config_that_is_no_language_model_is_one_sentence(tmp_path, content, words):
-    (tmp_path / "config.json").write_text(content)
-    with pytest.raises(CourseError, match=words) as error:
-        meta_model(tmp_path, "bfloat16")
-    assert "\n" not in str(error.value)
 
 
 def test_the_embedded_model_is_small():
