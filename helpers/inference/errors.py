@@ -20,5 +20,6 @@ def cannot_load(model_dir: Path, error: Exception) -> CourseError:
             "kernels and programs that use it, restart this kernel, and load again."
         )
     return CourseError(
-        f"transformers cannot load {model_dir.name} ({first_line}): a file is damaged, or of a kind that this version does not know."
+        f"transformers cannot load {model_dir.name} ({first_line}): a file is damaged, or of a kind that "
+        "this version does not know."
     )
