@@ -59,8 +59,3 @@ def read_record() -> dict[str, str] | None:
     if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in keys):
         raise ValueError(f"{record_file().name} is no record of a download")
     return record
-
-
-def gpus_are_hidden() -> bool:
-    """Whether `CUDA_VISIBLE_DEVICES` hides every GPU from this process."""
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")

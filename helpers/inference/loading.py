@@ -26,7 +26,7 @@ def load(model_dir: str | Path, offload_folder: str | Path | None = None):
         gpus = range(torch.cuda.device_count())
         capabilities = [torch.cuda.get_device_capability(gpu) for gpu in gpus]
     attention = choose_attention(flash_attn_state(), capabilities)
-    print(f"Weights: {placement.sentence}{unused_gpus()}")
+    print(f"{placement.sentence}{unused_gpus()}")
     print(f"Attention: {attention.name} ({attention.reason}).")
 
     # 3. Load: first what takes no time, so that a damaged tokenizer is noticed before the weights are read.

@@ -7,7 +7,6 @@ import psutil
 
 from helpers import environment
 from helpers.environment import Card, Memory
-from helpers.settings import gpus_are_hidden
 
 BF16_CAPABILITY = (8, 0)  # compute capability from which on a GPU computes in bf16
 
@@ -53,7 +52,7 @@ def torch_cards(listed: tuple[Card, ...] = ()) -> tuple[Card, ...]:
 
 def unused_gpus() -> str:
     """A hint where GPUs are there that torch cannot use; "" where there is nothing to say."""
-    if gpus_are_hidden() or torch_cards():
+    if torch_cards():
         return ""
     found = len(environment.read_memory().cards)
     if not found:

@@ -41,10 +41,10 @@ def overflow_error(dtype) -> CourseError:
     if name == "float16":
         return CourseError(
             "The model overflowed in float16, whose numbers end at 65,504: its scores are no numbers (NaN), "
-            'and the answer would be "!!!!!". Load it again with dtype=torch.bfloat16, or with '
+            'and the answer would be "!!!!!". Load it with dtype=torch.bfloat16, or with '
             "dtype=torch.float32 on a GPU without bfloat16."
         )
     return CourseError(
         f"The model overflowed in {name}: its scores are no numbers (NaN), although {name} has room enough, "
-        "so its weights are probably damaged: check the files of the model, and load it again."
+        "so its weights are probably damaged: check the files of the model."
     )

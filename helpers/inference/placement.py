@@ -53,20 +53,18 @@ def find_placement(model_dir: Path, offload_folder: str | Path | None = None) ->
             return model
         return meta_model(model_dir, dtype)
 
-    return place(size, memory, real_planner(make_model), weights, disk_folder)
+    return decide_placement(size, memory, real_planner(make_model), weights, disk_folder)
 
 
-def place(
+def decide_placement(
     size: ModelSize, memory: Memory, planner: Planner, weights: int, disk_folder: Path | None = None
 ) -> Placement:
-    """Decide where a model of this size goes in this memory; `weights`: bytes of its files.
+    """Ask the rule where a model of this size goes in this memory; `weights`: bytes of its files.
 
     CourseError when it cannot go anywhere, and when it needs the disk and no `disk_folder` is named.
     """
     small = weights < SMALL_MODEL
     capacity = decide(size, memory, planner)
-    if small and not capacity.loads:  # the rule keeps more RAM free than so small a model needs
-        capacity = Capacity(Kind.RAM, "", "bfloat16", in_ram=weights)
     options = dict(capacity.options)
     sentence = capacity.sentence
     if small:
@@ -87,7 +85,7 @@ def small_sentence(capacity: Capacity, weights: int) -> str:
     where = "on the CPU"
     if capacity.kind is Kind.GPUS:
         where = f"in {capacity.dtype} on {len(capacity.on_gpus)} GPU(s)"
-    return f"{weights / GIB:.2f} GiB in bfloat16, loaded {where}."
+    return f"Weights: {weights / GIB:.2f} GiB in bfloat16, loaded {where}."
 
 
 def bare_placement(memory: Memory, planner: Planner) -> list[int]:
@@ -115,7 +113,7 @@ def check_placement(model_dir: str | Path) -> None:
             f"{placement.sentence} from_pretrained does this only with further arguments: use "
             "model, tokenizer = load(model_dir), from helpers.inference, instead."
         )
-    print(f"Weights: {placement.sentence}{unused_gpus()}{apple_note()}")
+    print(f"{placement.sentence}{unused_gpus()}{apple_note()}")
 
 
 def apple_note() -> str:

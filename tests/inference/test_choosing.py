@@ -181,5 +181,5 @@ def test_a_recorded_model_that_this_machine_cannot_hold_falls_back(folder, tmp_p
     assert choose_model() == EMBEDDED_MODEL
     output = capsys.readouterr().out
     assert "26.7 GiB in bfloat16" in output
-    assert "4.0 GiB of RAM" in output
+    assert "of 4.0 GiB free count" in output
     assert output.count("\n") == 1
