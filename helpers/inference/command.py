@@ -66,14 +66,17 @@ def answer(options: argparse.Namespace) -> None:
 def make_messages(tokenizer, system: str | None, prompt: str) -> list[dict[str, str]]:
     """The conversation: the system message, unless it is empty, and the prompt.
 
-    `system`: None for the course's own, which is left out for a model whose template takes none.
+    `system`: None for the course's own, which is left out for a model whose template takes none. CourseError
+    for such a model and a system message that was asked for.
     """
-    messages = [{"role": "user", "content": prompt}]
-    if system is None and takes_system_message(tokenizer):
-        system = SYSTEM
-    if system:
-        messages.insert(0, {"role": "system", "content": system})
-    return messages
+    question = {"role": "user", "content": prompt}
+    if system == "":
+        return [question]
+    if takes_system_message(tokenizer):
+        return [{"role": "system", "content": system or SYSTEM}, question]
+    if system and tokenizer.chat_template:
+        raise CourseError("The chat template of this model takes no system message: leave out --system.")
+    return [question]
 
 
 def figures(stream: ChatStream) -> str:

@@ -9,6 +9,7 @@ import threading
 import pytest
 from inference_samples import PATIENCE
 
+from helpers import CourseError
 from helpers.inference import command
 
 # The command, with a model that takes a second for every token from the third on.
@@ -84,15 +85,28 @@ def test_bad_arguments_are_one_sentence_and_exit_code_1(arguments, reason, folde
         ("Be brief.", True, ["Be brief.", "Hello"]),
         ("", True, ["Hello"]),
         (None, False, ["Hello"]),
-        ("Be brief.", False, ["Be brief.", "Hello"]),  # the chat then says that it cannot
+        ("", False, ["Hello"]),
     ],
 )
-def test_the_system_message(monkeypatch, system, takes_one, expected):
+def test_the_system_message(loaded, monkeypatch, system, takes_one, expected):
     monkeypatch.setattr(command, "takes_system_message", lambda _: takes_one)
-    messages = command.make_messages(None, system, "Hello")
+    messages = command.make_messages(loaded[1], system, "Hello")
     assert [message["content"] for message in messages] == expected
     roles = ["system", "user"][-len(expected) :]
     assert [message["role"] for message in messages] == roles
+
+
+def test_a_system_message_that_the_model_does_not_take(loaded, monkeypatch):
+    monkeypatch.setattr(command, "takes_system_message", lambda _: False)
+    with pytest.raises(CourseError, match="leave out --system"):
+        command.make_messages(loaded[1], "Be brief.", "Hello")
+
+
+def test_a_model_without_chat_template(copy, capsys):
+    (copy / "chat_template.jinja").unlink()
+    for system in ([], ["--system", "Be brief."]):
+        assert command.main(["Hello", "--model", str(copy), *system]) == 1
+        assert "has no chat template" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
