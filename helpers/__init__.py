@@ -28,9 +28,8 @@ def choose_model(wanted: str | Path | None = None) -> Path:
     that notebook 03 has recorded; CourseError if it is not here. Then what notebook 03 recorded, if it is
     complete and this machine can hold it; else the embedded model.
     """
-    from helpers.inference.choosing import (
-        choose,
-    )  # imported late: this file stays light, and choosing needs it
+    # Imported late: choosing imports this file, which has to stay light.
+    from helpers.inference.choosing import choose
 
     choice = choose(wanted or "")
     print(f"Model: {choice.name}, because {choice.reason}. {HOW_TO_SWITCH}")
