@@ -280,7 +280,9 @@ def _sentence(size: ModelSize, memory: Memory, found: Capacity) -> str:
     in_ram = wording.in_ram(found.in_ram, total, ram_that_counts(size, memory.ram), memory.ram)
     if found.kind is Kind.RAM:
         sentence = f"{_works('in RAM only', found)}: {weights}, {in_ram}."
-        if not all(card.bf16 for card in memory.cards):
+        if memory.cards and all(card.bf16 for card in memory.cards):
+            sentence += " Too little of the GPUs is free for a part of it."
+        elif memory.cards:
             in_float32 = wording.weights(DTYPE_BYTES["float32"] * size.total, "float32")
             sentence += f" GPUs without bfloat16 would have to hold {in_float32}."
         return sentence

@@ -75,7 +75,7 @@ def summary(machine: Machine, wanted: Wanted, checks: list[Check]) -> str:
         able = f"cannot run the {wanted.name} model"
     elif wanted.model != "embedded" and started_without_gpus(machine):
         able = f"can prepare for the {wanted.name} model, and run it with GPUs"
-    elif any(line.name == "GPU" and line.verdict == "warning" for line in checks):
+    elif any(line.name == "GPU" and "slowly" in line.repair for line in checks):
         able += ", slowly"
     return f"This machine {able}: {fails} fail, {warnings} warning."
 

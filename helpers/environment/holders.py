@@ -41,7 +41,7 @@ def read_holders(seconds: float = SECONDS, root: str = "/") -> list[Holder]:
         row = re.fullmatch(r"(\d+), (.+), ([^,]+)", line.strip())
         if row and row[2] != "[Not Found]":
             pid = int(row[1])
-            name = row[2]
+            name = Path(row[2]).name  # without the folders, which say nothing here
             if pid in with_a_gpu or pid == os.getpid():  # else it may be a number of the host's
                 name = process_name(pid, root) or name
             holders.append(Holder(pid, name, row[3]))

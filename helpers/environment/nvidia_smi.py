@@ -6,6 +6,7 @@ signal ends it: so it writes into a temporary file (a pipe would be waited for),
 after that nobody waits for it.
 """
 
+import os
 import re
 import subprocess
 import tempfile
@@ -102,14 +103,16 @@ def read_gpus(seconds: float = SECONDS, root: str = "/") -> GpuReport:
     except OSError as error:
         return GpuReport(problem=f"nvidia-smi cannot be started: {error.strerror}", remedy=OTHER_REMEDY)
     rows = _rows(text)
-    gpus = [_gpu(row) for row in rows if _works(row)]
+    gpus = [_gpu(row) for row in rows if _works(row) and not _is_sliced(row)]
     problem = _problem(text, rows)
     remedy = _remedy(problem)
     if not rows and not problem:
         problem = NONE_LISTED
-    if any(row["mig.mode.current"] == "Enabled" for row in rows):
-        gpus = read_slices(gpus, seconds)
-        problem = "MIG mode: a program can use one slice of a GPU"
+    sliced = [row for row in rows if _is_sliced(row)]
+    if sliced:
+        if not gpus or os.environ.get(VARIABLE, "").startswith("MIG-"):
+            gpus = read_slices(sliced[0], seconds)
+        problem = f"MIG mode: a program can use at most one slice of {sliced[0]['name']}"
         remedy = "ask whoever runs this machine to switch it off: nvidia-smi -mig 0"
     report = only_visible(GpuReport(gpus=tuple(gpus), problem=problem, remedy=remedy))
     if rows:
@@ -165,6 +168,11 @@ def _works(row: dict[str, str]) -> bool:
     return row["memory.total"].isdigit() or row["memory.total"] in NOT_SHOWN
 
 
+def _is_sliced(row: dict[str, str]) -> bool:
+    """Whether this GPU is in MIG mode: cut into slices, of which CUDA gives a program only one."""
+    return row["mig.mode.current"] == "Enabled"
+
+
 def _gpu(row: dict[str, str]) -> Gpu:
     total = 0
     if row["memory.total"].isdigit():
@@ -203,14 +211,18 @@ def _remedy(problem: str) -> str:
     return OTHER_REMEDY
 
 
-def read_slices(gpus: list[Gpu], seconds: float = SECONDS) -> list[Gpu]:
-    """The slices of GPUs in MIG mode, as nvidia-smi -L lists them; their free memory is not known."""
+def read_slices(row: dict[str, str], seconds: float = SECONDS) -> list[Gpu]:
+    """The slices of GPUs in MIG mode, as nvidia-smi -L lists them; their free memory is not known.
+
+    `row`: one such GPU, as `read_gpus` asks for it.
+    """
+    whole = _gpu(row)
     try:
         text = ask(["-L"], seconds)
     except OSError:
         text = ""
     slices = []
-    for size, uuid in re.findall(r"MIG \d+g\.(\d+)gb.*?UUID: (MIG-[^)\s]+)", text):
+    for size, uuid in re.findall(r"MIG (?:\d+c\.)?\d+g\.(\d+)gb.*?UUID: (MIG-[^)\s]+)", text):
         memory = int(MIG_SHARE * int(size) * GIB)
-        slices.append(Gpu(f"{gpus[0].name}, slice of {size} GB", memory, gpus[0].capability, uuid=uuid))
+        slices.append(Gpu(f"{whole.name}, slice of {size} GB", memory, whole.capability, uuid=uuid))
     return slices

@@ -55,10 +55,10 @@ def test_a_container_in_which_nvidia_smi_names_nobody(apps, root):
 def test_a_number_of_the_host_is_not_taken_for_a_process_in_here(root):
     write_process(root, 4711, "/usr/bin/editor\0", opens="/dev/null")
     fake_gpus(root, [], apps="4711, /opt/conda/bin/python, 17408 MiB")
-    assert "editor" not in gpu_holders(root=str(root))
+    assert "process 4711 (python, 17408 MiB)" in gpu_holders(root=str(root))
 
 
-@pytest.mark.parametrize("script", ["exit 0", "echo 'Failed to initialize NVML'; exit 18", "sleep 20"])
+@pytest.mark.parametrize("script", ["exit 0", "echo 'Failed to initialize NVML'; exit 18", "exec sleep 20"])
 def test_nobody_to_be_seen(script, root):
     fake_nvidia_smi(root, script)
     text = gpu_holders(seconds=0.5, root=str(root))

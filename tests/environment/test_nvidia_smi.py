@@ -111,7 +111,7 @@ def test_nvidia_smi_that_may_not_be_run(programs, monkeypatch):
 
 
 def test_nvidia_smi_that_hangs(programs):
-    fake_nvidia_smi(programs, "sleep 30")
+    fake_nvidia_smi(programs, "exec sleep 30")
     report = read_gpus(seconds=0.5)
     assert report.problem == "nvidia-smi gave no answer in 0.5 s"
     assert "hangs" in report.remedy
@@ -260,6 +260,26 @@ def test_a_gpu_in_mig_mode_counts_as_one_slice(setting, slice_gib, verdict, prog
     assert check_lines(machine, "real")["nvidia-smi"].verdict == "warning"
     well_equipped = replace(AUTODL, gpus=report.gpus)
     assert check_lines(well_equipped, "real")["GPU"].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  MIG 1c.3g.40gb  Device  0: (UUID: MIG-c7384736-a75d-5afc-978f-d2f1294409fd)",
+        "  MIG 1g.10gb+me  Device  0: (UUID: MIG-c7384736-a75d-5afc-978f-d2f1294409fd)",
+        "  MIG 3g.20gb Device 0: (UUID: MIG-GPU-11111111-aaaa/1/0)",
+    ],
+)
+def test_names_of_slices(line, programs):
+    fake_gpus(programs, [CARD | A100], slices=line)
+    assert len(read_gpus().gpus) == 1
+
+
+def test_a_whole_gpu_beside_a_sliced_one_counts(programs, monkeypatch):
+    fake_gpus(programs, [CARD | A100, CARD | OTHER], slices=SLICES)
+    assert [gpu.uuid for gpu in read_gpus().gpus] == [SECOND]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-a28a")
+    assert "slice of 10 GB" in read_gpus().gpus[0].name
 
 
 def test_mig_mode_without_slices(programs):
