@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from helpers.inference import repair_text
-from helpers.prompt_box.answer import Answer, explain
+from helpers.prompt_box.answer import Answer
 from helpers.prompt_box.conversation import Conversation, Message
+from helpers.prompt_box.errors import explain
 from helpers.prompt_box.view import View
 from helpers.prompt_box.worker import Worker
 
@@ -124,7 +125,7 @@ class PromptBox:
         try:
             ending = answer.write(question, again, self.show_routing)
         except Exception as error:  # nobody would see the traceback of a thread
-            ending = explain(error)
+            ending = explain(error, answer.has_begun)
             traceback.clear_frames(error.__traceback__)  # they hold on to tensors
             torch.cuda.empty_cache()
         self._show_state(busy=False, sentence=ending)

@@ -9,7 +9,7 @@ import pytest
 from fake_chat import Prefill, ask, bubbles, finish, notice, send, status, until
 
 from helpers import CourseError
-from helpers.prompt_box import NOTE, explain
+from helpers.prompt_box import NOTE
 from helpers.prompt_box import answer as answer_module
 from helpers.prompt_box import box as box_module
 
@@ -398,12 +398,6 @@ def test_cut_off_answer_is_named(make_box):
     assert notice(box).startswith("Cut off")
 
 
-def test_explain_is_one_line():
-    assert "\n" not in explain(ValueError("a\nb"))
-    assert "ValueError: a)" in explain(ValueError("a\nb"))
-    assert "KeyError" in explain(KeyError())
-
-
 # Saving, display, routing.
 
 
@@ -446,13 +440,42 @@ def test_show_routing_records_with_the_routing_recorder(make_box, monkeypatch):
 
     happened = []
     monkeypatch.setattr(answer_module, "RoutingRecorder", Recorder)
-    monkeypatch.setattr(answer_module, "routing_strip", lambda routing, tokenizer: f"<hr>{routing}")
-    box = make_box(["answer"])
+    monkeypatch.setattr(
+        answer_module, "routing_strip", lambda routing, tokenizer, last: f"<hr>{routing}, {last}"
+    )
+    box = make_box(["ans", "wer"])
     box.show_routing = True
     ask(box, "Hi")
     assert happened == ["enter", "exit"]
-    assert bubbles(box) == [("Hi", "answer<hr>what was recorded")]
+    assert bubbles(box) == [("Hi", "answer<hr>what was recorded, 2")]
     assert box.messages[-1]["content"] == "answer"
+
+
+def test_an_answer_stopped_before_its_first_token_has_no_strip(make_box, monkeypatch):
+    class Recorder:
+        def __init__(self, model):
+            pass
+
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *error):
+            pass
+
+        @property
+        def routing(self):
+            raise CourseError("No routing is kept.")
+
+    monkeypatch.setattr(answer_module, "RoutingRecorder", Recorder)
+    never = threading.Event()
+    box = make_box([never])
+    box.show_routing = True
+    send(box, "Hi")
+    until(lambda: bubbles(box))
+    box.stop_button.click()
+    finish(box)
+    assert bubbles(box) == [("Hi", "<em>no answer</em>")]
+    assert notice(box) == "Stopped."
 
 
 def test_a_model_without_routers_is_refused_before_the_question_is_taken(make_box, monkeypatch):
