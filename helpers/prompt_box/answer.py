@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from IPython import get_ipython
@@ -46,13 +47,16 @@ class Answer:
         self.view = view
         self.stop = stop
         self.context: int = model.config.max_position_embeddings  # tokens
+        #: Whether the question has become part of the conversation.
+        self.was_asked = False
         #: Whether a part of the answer is there.
         self.has_begun = False
 
-    def write(self, question: str, again: bool, show_routing: bool) -> str:
+    def write(self, question: str, again: bool, show_routing: bool, on_asked: Callable[[], None]) -> str:
         """Fill the last bubble while the model generates; returns what to say at the end.
 
-        `again`: `question` is the last one, and this answer is to replace the one that it has.
+        `again`: `question` is the last one, and this answer is to replace the one that it has. `on_asked()`
+        is called when the question has become part of the conversation; until then it may be refused.
         """
         # 1. Everything that can refuse. The question is then still in the text area.
         system = self.view.system.value
@@ -67,6 +71,8 @@ class Answer:
         if not again:
             self.conversation.ask(question)
             self.view.show_question(question)
+        self.was_asked = True
+        on_asked()
 
         # 3. The answer, piece by piece.
         with recorder:

@@ -11,7 +11,7 @@ from fake_chat import Prefill, ask, bubbles, finish, notice, send, status, until
 from helpers import CourseError
 from helpers.prompt_box import NOTE
 from helpers.prompt_box import answer as answer_module
-from helpers.prompt_box import box as box_module
+from helpers.prompt_box import view as view_module
 
 # The normal course of a conversation.
 
@@ -505,7 +505,7 @@ def test_all_controls_report_to_the_same_subshell(make_box):
 
 def test_the_last_updates_are_said_twice(make_box, monkeypatch):
     """A page that is being reloaded asks for all states, and misses what comes while it reads them."""
-    monkeypatch.setattr(box_module, "REPEAT_SECONDS", 0.01)
+    monkeypatch.setattr(view_module, "REPEAT_SECONDS", 0.01)
     box = make_box()
     repeated = []
     monkeypatch.setattr(box.view.status, "send_state", lambda: repeated.append(status(box)))
