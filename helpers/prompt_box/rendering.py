@@ -7,11 +7,11 @@ after that, the only tags in it are those that this module writes, and they have
 import html
 import re
 
-# The first line of a block of code: ```, and a word about the code, such as "python". In a list, the sign or
-# number of the item may stand before it.
-OPENING = re.compile(
-    r"(?P<before> \s* ([-*+]|\d+[.)])? \s*) (?P<marks> `{3,}) \s* (?P<info> [^`\s]*) \s*", re.VERBOSE
-)
+# Spaces, and in a list the sign or the number of an item.
+ITEM = re.compile(r"\s*([-*+]|\d+[.)])?\s*")
+
+# The first line of a block of code: ```, and perhaps a word about the code, such as "python".
+OPENING = re.compile(rf"(?P<before>{ITEM.pattern})(?P<marks>`{{3,}})\s*(?P<info>[^`\s]*)\s*")
 
 # A line that may be one as well: with a sentence before the ```, or with several words behind it.
 PERHAPS_OPENING = re.compile(r"(?P<before>((?!```).)*)(?P<marks>```)(?!`)(?P<info>[^`]*)")
@@ -101,7 +101,7 @@ def render_code(opening: re.Match, code: list[str]) -> str:
     if info:
         info = f"<b>{info}</b>"
     indent = 0
-    if OPENING.fullmatch(opening.string):
+    if ITEM.fullmatch(opening["before"]):
         indent = opening.start("marks")  # in a list, the code is as far to the right as its first line
     text = "\n".join(without_indent(line, indent) for line in code)
     return f"{before}{info}<pre><code>{text}</code></pre>"

@@ -23,7 +23,7 @@ except ImportError:  # an environment that was made before the course used it
 
 ENTER_SCRIPT = Path(__file__).with_name("enter.js").read_text(encoding="utf-8")
 WITH_BUTTON = "Type a message, then click Send, or press Tab and then Space."
-WITH_ENTER = "Type a message and press Enter, or click Send. Shift+Enter begins a new line."
+WITH_ENTER = "Type a message and press Enter. Shift+Enter begins a new line."
 
 
 class TextArea:

@@ -35,8 +35,8 @@ HOLD_BACK = """() => {
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
 
 
-class ChatPage:
-    """A page with a box in it, and everything that it asked for."""
+class NotebookPage:
+    """A notebook in JupyterLab, and everything that its page asked for."""
 
     def __init__(self, browser, address):
         self.page = browser.new_page()
@@ -55,8 +55,6 @@ class ChatPage:
             self.dialogs.append(dialog.message)
             dialog.dismiss()
 
-    # JupyterLab
-
     def wait_until(self, condition, argument=None):
         """Wait until this JavaScript is true; a function gets `argument`."""
         self.page.wait_for_function(condition, arg=argument, polling=POLL)
@@ -73,7 +71,6 @@ class ChatPage:
     def run_all(self):
         self.wait_until(f"{KERNEL}?.status === 'idle'")
         self.command("notebook:run-all-cells")
-        self.page.locator(".chat").wait_for()
 
     def run_in_cell(self, number, source):
         """Put `source` into a cell and start it; its end is not waited for."""
@@ -105,7 +102,13 @@ class ChatPage:
     def let_messages_go(self):
         self.page.evaluate("window.letMessagesGo()")
 
-    # The box
+
+class ChatPage(NotebookPage):
+    """A notebook with a prompt box in it."""
+
+    def run_all(self):
+        super().run_all()
+        self.page.locator(".chat").wait_for()
 
     @property
     def entry(self):

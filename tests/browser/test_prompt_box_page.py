@@ -3,6 +3,7 @@
 import re
 
 import hostile_texts
+import nbformat
 import pytest
 from chat_page import SETUP, ChatPage
 
@@ -197,8 +198,6 @@ def test_running_the_cell_again_stops_the_first_box(chat):
 
 
 def test_stored_notebook_without_a_kernel_shows_the_note(lab, browser):
-    import nbformat
-
     cell = nbformat.v4.new_code_cell("box", execution_count=1)
     # As tests/maintenance/store_outputs.py leaves it.
     bundle = {"text/plain": NOTE, "text/html": f"<em>{NOTE}</em>"}

@@ -82,6 +82,7 @@ def test_code_in_a_line(text, expected):
         ("````\na\n```\nb\n````\nend", "<pre><code>a\n```\nb</code></pre>end"),
         ("1. do:\n   ```\n   ls\n     -a\n   ```\nend", "1. do:<br><pre><code>ls\n  -a</code></pre>end"),
         ("1. ```sh\n   ls\n   ```\nend", "1. <b>sh</b><pre><code>ls</code></pre>end"),
+        ("1. a\n   ```py b.py\n   c\n   ```", "1. a<br><b>py b.py</b><pre><code>c</code></pre>"),
         ("```\n  kept\n```", "<pre><code>  kept</code></pre>"),
         ("```\n```", "<pre><code></code></pre>"),
         ("```\r\na\r\n```\r\nend", "<pre><code>a\r</code></pre>end"),
