@@ -1,7 +1,6 @@
 """A chat with the model inside the notebook: `PromptBox(model, tokenizer)` as the last line of a cell."""
 
 import traceback
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +10,11 @@ from helpers.inference import repair_text
 from helpers.prompt_box.answer import Answer
 from helpers.prompt_box.conversation import Conversation, Message
 from helpers.prompt_box.errors import explain
+from helpers.prompt_box.text_area import Reply
 from helpers.prompt_box.view import View
 from helpers.prompt_box.worker import Worker
 
 SYSTEM = "You are a helpful assistant."
-
-Reply = Callable[[bool], None]  # tells the text area whether its text has become a question
 
 
 def ignore(taken: bool) -> None:
@@ -55,7 +53,7 @@ class PromptBox:
         view.again_button.on_click(lambda button: self._send_again())
         view.clear_button.on_click(lambda button: self._clear())
         view.save_button.on_click(lambda button: self._save())
-        view.text_area.on_enter(partial(self._start, reply=view.text_area.answer_enter))
+        view.text_area.on_enter(self._start)
         self.entry = view.text_area.widget
         self.system = view.system
         self.new_tokens = view.new_tokens

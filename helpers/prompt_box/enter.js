@@ -1,16 +1,27 @@
 // Enter in the text area of the prompt box sends its text; Shift+Enter begins a new line.
 //
-// The text travels in one message, so nothing can overtake a part of it. It stays in the text area until the
-// kernel says that it has become a question, and then only what was sent is taken away: what was typed
-// meanwhile stays.
+// JupyterLab runs this when it shows the output that holds it: `element` is the place of that output, an
+// invisible part of the box. Beside it are two more. What is written into the "outbox" goes to the kernel, the
+// whole text in one message, so nothing can overtake a part of it. The kernel answers in the "inbox". Until then
+// the text stays in the text area; if it has become a question, only what was sent is taken away: what was
+// typed meanwhile stays.
 
-function render({ model, el }) {
-  let sent = null; // the text that the kernel has got and not yet answered for
+(() => {
+  const HINT = "Type a message and press Enter. Shift+Enter begins a new line.";
+
+  const box = () => element.closest(".chat");
+  const find = (selector) => box()?.querySelector(selector);
+  const field = () => find(".chat-entry textarea");
+
+  let sent = null; // the message that waits for its answer: { id, text }
   let composing = false; // an input method is putting a character together
-  let accepted = false; // the kernel has answered, while a character was being put together
+  let accepted = false; // the answer came while it did
 
-  const box = () => el.closest(".chat");
-  const field = () => box()?.querySelector(".chat-entry textarea");
+  // Set a text as if somebody had typed it: the widget reports it to the kernel.
+  function write(area, text) {
+    area.value = text;
+    area.dispatchEvent(new Event("change", { bubbles: true }));
+  }
 
   function onKeyDown(event) {
     if (event.target !== field() || event.key !== "Enter") return;
@@ -20,21 +31,22 @@ function render({ model, el }) {
     event.preventDefault();
     event.stopImmediatePropagation();
     const text = event.target.value;
-    const canSend = !box().querySelector(".chat-send").disabled;
-    if (canSend && sent === null && text.trim() !== "") {
-      sent = text;
-      model.send({ text });
-    }
+    const canSend = !find(".chat-send").disabled;
+    if (canSend && sent === null && text.trim() !== "") send(text);
   }
 
-  function onComposition(event) {
-    if (event.target !== field()) return;
-    composing = event.type === "compositionstart";
-    if (!composing && accepted) setTimeout(takeAway); // the characters are not in the text area yet
+  function send(text) {
+    sent = { id: Date.now(), text };
+    inboxObserver.observe(find(".chat-inbox"), { childList: true, subtree: true, characterData: true });
+    write(find(".chat-outbox textarea"), JSON.stringify(sent));
   }
 
-  function onMessage({ taken }) {
-    if (sent === null) return; // another view of the same box has sent it
+  function onAnswer() {
+    const content = find(".chat-inbox")?.textContent.trim();
+    if (!content) return;
+    const { id, taken } = JSON.parse(content);
+    if (id !== sent?.id) return; // the answer to another view of this box
+    inboxObserver.disconnect();
     if (!taken) sent = null;
     else if (composing) accepted = true; // a change now would break the input method off
     else takeAway();
@@ -42,27 +54,28 @@ function render({ model, el }) {
 
   function takeAway() {
     const area = field();
-    if (area?.value.startsWith(sent)) {
-      area.value = area.value.slice(sent.length);
-      area.dispatchEvent(new Event("change", { bubbles: true })); // so that the kernel's copy follows
-    }
+    if (area?.value.startsWith(sent.text)) write(area, area.value.slice(sent.text.length));
     sent = null;
     accepted = false;
   }
 
+  function onComposition(event) {
+    if (event.target !== field()) return;
+    composing = event.type === "compositionstart";
+    if (!composing && accepted) setTimeout(takeAway); // its characters come after this event
+  }
+
+  const inboxObserver = new MutationObserver(onAnswer);
   // On the window and in the capture phase: before JupyterLab looks for its keyboard shortcuts.
   window.addEventListener("keydown", onKeyDown, true);
   window.addEventListener("compositionstart", onComposition, true);
   window.addEventListener("compositionend", onComposition, true);
-  model.on("msg:custom", onMessage);
-  model.send({ ready: true });
 
-  return () => {
-    window.removeEventListener("keydown", onKeyDown, true);
-    window.removeEventListener("compositionstart", onComposition, true);
-    window.removeEventListener("compositionend", onComposition, true);
-    model.off("msg:custom", onMessage);
-  };
-}
-
-export default { render };
+  // The hint says "Enter" as soon as the box is in the page. The listeners stay: in a closed box they find
+  // nothing to do, and JupyterLab may take a cell out of the page and put it back.
+  const timer = setInterval(() => {
+    if (!field()) return;
+    field().placeholder = HINT;
+    clearInterval(timer);
+  }, 100);
+})();

@@ -1,29 +1,26 @@
-"""The text area of the prompt box, and the Enter key where the page can tell the kernel about it.
+"""The text area of the prompt box, and the Enter key where the page can report it.
 
 ipywidgets reports no Enter in a text area. To guess it from the text, each key would have to send the text to
 the kernel; while a cell runs, these messages pile up, and a click overtakes them: half a text is sent.
 
-So the text travels once, when the area loses the focus, as it does by a click on Send. And an invisible
-widget with some JavaScript (`enter.js`) watches the area: at Enter it sends the whole text in one message. It
-needs the package anywidget in the kernel, and its extension in the server of the page. Without them the only
-difference is that Enter makes a new line.
+So the text travels once, when the area loses the focus, as it does by a click on Send. And some JavaScript in
+an invisible output (`enter.js`) watches the area: at Enter it sends the whole text in one message. In a page
+that runs no JavaScript of outputs, Enter makes a new line, and only the button sends.
 """
 
+import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import ipywidgets as widgets
 
 from helpers.compat import keep_in_order
 
-try:
-    import anywidget
-except ImportError:  # an environment that was made before the course used it
-    anywidget = None
-
 ENTER_SCRIPT = Path(__file__).with_name("enter.js").read_text(encoding="utf-8")
-WITH_BUTTON = "Type a message, then click Send, or press Tab and then Space."
-WITH_ENTER = "Type a message and press Enter. Shift+Enter begins a new line."
+HINT = "Type a message, then click Send, or press Tab and then Space."  # enter.js puts another in its place
+
+Reply = Callable[[bool], None]  # says whether a text has become a question
 
 
 class TextArea:
@@ -34,44 +31,35 @@ class TextArea:
             rows=3,
             continuous_update=False,  # the text travels once, when the area loses the focus
             tooltip="Your message",
-            placeholder=WITH_BUTTON,
+            placeholder=HINT,
             layout={"width": "auto"},
         ).add_class("chat-entry")
-        keep_in_order(self.widget)
+        # What enter.js writes to the kernel, and what the kernel answers.
+        self._outbox = widgets.Textarea(continuous_update=False).add_class("chat-outbox")
+        self._inbox = widgets.HTML().add_class("chat-inbox")
+        script = {"application/javascript": ENTER_SCRIPT}
+        output = widgets.Output(outputs=[{"output_type": "display_data", "data": script, "metadata": {}}])
+        invisible = widgets.Box([self._outbox, self._inbox, output], layout={"display": "none"})
         #: All widgets, to be put into the page.
-        self.parts: list[widgets.Widget] = [self.widget]
-        self._enter_key = None  # the invisible widget
-        self._on_enter: Callable[[str], None] | None = None
-        if anywidget is not None:
-            self._add_enter_key()
+        self.parts = [self.widget, invisible]
+        for reporting in (self.widget, self._outbox):
+            keep_in_order(reporting)
 
-    def _add_enter_key(self) -> None:
-        self._enter_key = anywidget.AnyWidget(_esm=ENTER_SCRIPT)
-        self._enter_key.on_msg(self._receive)
-        keep_in_order(self._enter_key)
-        # Not shown: where its extension is missing, JupyterLab would show an error in its place.
-        self.parts.append(widgets.Box([self._enter_key], layout={"display": "none"}))
+    def on_enter(self, callback: Callable[[str, Reply], None]) -> None:
+        """Call `callback(text, reply)` when Enter is pressed; it has to see to it that `reply` is called."""
 
-    def on_enter(self, callback: Callable[[str], None]) -> None:
-        """Call `callback(text)` when Enter is pressed, which has to end in a call of `answer_enter`."""
-        self._on_enter = callback
+        def receive(change) -> None:
+            message = json.loads(change.new)
+            callback(message["text"], partial(self._answer_enter, message["id"]))
 
-    def _receive(self, widget, message: dict, buffers) -> None:
-        """What `enter.js` sends: first that it is there, then a text for each Enter."""
-        if "ready" in message:
-            self.widget.placeholder = WITH_ENTER
-        if "text" in message:
-            self._on_enter(message["text"])
+        self._outbox.observe(receive, "value")
 
-    def answer_enter(self, taken: bool) -> None:
-        """Say whether the text that Enter sent has become a question; the page then takes it away itself.
-
-        The text area may hold more by now, which only the page knows.
-        """
-        self._enter_key.send({"taken": taken})
+    def _answer_enter(self, number: int, taken: bool) -> None:
+        """Answer a message of enter.js. It takes the text away itself: only the page knows what was added."""
+        self._inbox.value = json.dumps({"id": int(number), "taken": taken})
 
     def answer_click(self, taken: bool) -> None:
-        """The same for a click on Send."""
+        """Empty the text area if the text that Send has read has become a question."""
         if taken:
             self.widget.value = ""
             self.widget.focus()

@@ -138,9 +138,9 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lab_without_anywidget(tmp_path_factory):
-    """A server whose page does not get anywidget's code, as if only the kernel's environment had it."""
-    server = start_lab(tmp_path_factory, disabled_extensions=("anywidget",))
+def lab_without_javascript(tmp_path_factory):
+    """A server whose page shows no JavaScript outputs, as a careful administrator may want it."""
+    server = start_lab(tmp_path_factory, disabled_extensions=("@jupyterlab/javascript-extension",))
     yield server
     server.stop()
 

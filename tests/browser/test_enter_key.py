@@ -1,15 +1,10 @@
 """Enter in the text area: what it sends, what it leaves to others, and that no text is ever lost."""
 
-import importlib.util
 import itertools
 
 import pytest
 from chat_page import SETUP, ChatPage
 
-needs_anywidget = pytest.mark.skipif(
-    importlib.util.find_spec("anywidget") is None, reason="the package anywidget is not installed"
-)
-WITHOUT_PACKAGE = "import sys; sys.modules['anywidget'] = None"  # importing it is an ImportError
 BOX = "box = fake_model.make_box()\nbox"
 numbers = itertools.count(1)
 
@@ -39,7 +34,6 @@ def chat(opened):
     return opened
 
 
-@needs_anywidget
 def test_enter_sends(chat):
     for text in ("one", "two", "two"):
         chat.page.keyboard.type(f"echo {text}")
@@ -52,7 +46,6 @@ def test_enter_sends(chat):
     assert chat.questions() == ["echo one", "echo two", "echo two"]
 
 
-@needs_anywidget
 def test_shift_enter_begins_a_new_line(chat):
     chat.page.keyboard.type("echo one")
     chat.page.keyboard.press("Shift+Enter")
@@ -64,7 +57,6 @@ def test_shift_enter_begins_a_new_line(chat):
     chat.until_done()
 
 
-@needs_anywidget
 @pytest.mark.parametrize("text", ["", "   ", "\n"])
 def test_enter_on_nothing_sends_nothing(chat, text):
     chat.entry.fill(text)
@@ -73,7 +65,6 @@ def test_enter_on_nothing_sends_nothing(chat, text):
     assert chat.questions() == ["echo next"]
 
 
-@needs_anywidget
 def test_enter_belongs_to_the_input_method_while_it_composes(chat):
     """As with Pinyin: letters are composed, Enter or a choice ends that, and only the next Enter sends."""
     chat.page.keyboard.type("echo ")
@@ -92,7 +83,6 @@ def test_enter_belongs_to_the_input_method_while_it_composes(chat):
     assert chat.questions() == ["echo 你好，专家"]
 
 
-@needs_anywidget
 def test_the_key_code_of_an_input_method_is_enough(chat):
     """Safari ends the composition first; only the key code 229 says that Enter was part of it."""
     chat.page.keyboard.type("echo 你好")
@@ -107,7 +97,6 @@ def test_the_key_code_of_an_input_method_is_enough(chat):
     chat.until_done()
 
 
-@needs_anywidget
 def test_what_is_typed_on_after_enter_stays(chat):
     """While a cell runs, or the network is slow, the kernel answers late; nobody waits for it."""
     chat.hold_back_messages()
@@ -126,7 +115,6 @@ def test_what_is_typed_on_after_enter_stays(chat):
     assert chat.questions() == ["echo first", "echo second"]
 
 
-@needs_anywidget
 def test_the_answer_to_enter_does_not_break_off_a_composition(chat):
     keyboard = chat.page.context.new_cdp_session(chat.page)
     chat.hold_back_messages()
@@ -146,7 +134,6 @@ def test_the_answer_to_enter_does_not_break_off_a_composition(chat):
     chat.until_done()
 
 
-@needs_anywidget
 def test_text_that_was_edited_meanwhile_stays_as_it_is(chat):
     chat.hold_back_messages()
     chat.page.keyboard.type("echo first")
@@ -159,7 +146,6 @@ def test_text_that_was_edited_meanwhile_stays_as_it_is(chat):
     assert chat.entry.input_value() == "Now echo first"
 
 
-@needs_anywidget
 def test_a_refused_text_stays(chat):
     chat.entry.fill("x" * 5000)
     chat.page.keyboard.press("Enter")
@@ -174,7 +160,6 @@ def test_a_refused_text_stays(chat):
     assert chat.entry.input_value() == "x" * 5000 + "y"
 
 
-@needs_anywidget
 def test_enter_while_an_answer_is_written_keeps_the_text(chat):
     chat.page.keyboard.type("forever")
     chat.page.keyboard.press("Enter")
@@ -191,7 +176,6 @@ def test_enter_while_an_answer_is_written_keeps_the_text(chat):
     assert chat.questions() == ["forever", "echo next"]
 
 
-@needs_anywidget
 def test_send_after_enter_does_not_send_the_old_text(chat):
     """The kernel's own copy of the text area follows what Enter took away."""
     chat.page.keyboard.type("echo one")
@@ -206,7 +190,6 @@ def test_send_after_enter_does_not_send_the_old_text(chat):
     assert chat.questions() == ["echo one", "echo two"]
 
 
-@needs_anywidget
 def test_enter_while_a_cell_runs(chat, lab):
     chat.start_cell_that_runs(2, lab.folder, "enter")
     chat.entry.click()
@@ -220,7 +203,6 @@ def test_enter_while_a_cell_runs(chat, lab):
     assert chat.questions() == ["echo the whole text"]
 
 
-@needs_anywidget
 def test_enter_survives_a_reload(chat):
     chat.ask("echo before")
     chat.save()
@@ -233,32 +215,19 @@ def test_enter_survives_a_reload(chat):
     chat.until_done()
 
 
-def uses_the_button(chat):
-    """Enter makes a new line, the button sends, and nothing in the page speaks of an error."""
-    chat.wait_for_placeholder("click Send")
-    assert "press Enter" not in chat.entry.get_attribute("placeholder")
+def test_a_page_that_runs_no_javascript_of_outputs_uses_the_button(lab_without_javascript, browser):
+    chat = open_box(lab_without_javascript, browser)
     chat.entry.click()
     chat.page.keyboard.type("echo one")
     chat.page.keyboard.press("Enter")
     chat.page.keyboard.type("two")
-    assert chat.entry.input_value() == "echo one\ntwo"
+    assert chat.entry.input_value() == "echo one\ntwo", "Enter makes a new line"
+    assert "click Send" in chat.entry.get_attribute("placeholder")
     assert chat.questions() == []
     chat.button("send").click()
     chat.wait_for_answer("^one\ntwo$")
     chat.until_done()
     chat.wait_for_entry("")
     assert "rror" not in chat.page.locator(".jp-Notebook").inner_text()
-
-
-def test_without_the_package_in_the_kernel(lab, browser):
-    chat = open_box(lab, browser, WITHOUT_PACKAGE)
-    uses_the_button(chat)
-    chat.page.close()
-
-
-@needs_anywidget
-def test_without_the_extension_in_the_server(lab_without_anywidget, browser):
-    chat = open_box(lab_without_anywidget, browser)
-    uses_the_button(chat)
     assert chat.ask("echo again") == "again"
     chat.page.close()
