@@ -85,7 +85,9 @@ class Answer:
             self.view.show_answer(self.conversation.answer, strip)
         ending = ENDINGS[stream.finish_reason]
         if dropped:
-            left_out = f"the oldest {dropped} turns"
+            left_out = "the oldest turn"
+            if dropped > 1:
+                left_out = f"the oldest {dropped} turns"
             ending = f"Left out to fit the context of {self.context:,} tokens: {left_out}. {ending}"
         return ending
 

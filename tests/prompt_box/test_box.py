@@ -382,14 +382,16 @@ def test_too_long_a_message_is_refused_and_kept(make_box):
 
 
 def test_long_conversation_drops_the_oldest_turns(make_box):
-    answers = [["a" * 90] for _ in range(4)]
+    answers = [["a" * 90] for _ in range(5)]
     box = make_box(*answers)
     for number in range(4):
         ask(box, f"{number}" * 10)
-    assert "fit the context of 400 tokens: the oldest 1 turns" in notice(box)
+    assert notice(box) == "Left out to fit the context of 400 tokens: the oldest turn. "
     assert [text[0] for text in box.model.prompt_texts(3)] == ["B", "1", "a", "2", "a", "3"]
-    assert len(bubbles(box)) == 4, "still to be read"
-    assert len(box.messages) == 9, "nothing is forgotten in the box itself"
+    ask(box, "4" * 10)
+    assert notice(box) == "Left out to fit the context of 400 tokens: the oldest 2 turns. "
+    assert len(bubbles(box)) == 5, "still to be read"
+    assert len(box.messages) == 11, "nothing is forgotten in the box itself"
 
 
 def test_cut_off_answer_is_named(make_box):
