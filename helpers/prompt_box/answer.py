@@ -89,7 +89,7 @@ class Answer:
             if dropped > 1:
                 left_out = f"the oldest {dropped} turns"
             ending = f"Left out to fit the context of {self.context:,} tokens: {left_out}. {ending}"
-        return ending
+        return ending.strip()
 
     def _stream(self, prompt: list[Message], system: str, options: dict):
         """Show the answer a few times a second while it grows; what has arrived is kept if it breaks off."""

@@ -386,10 +386,10 @@ def test_long_conversation_drops_the_oldest_turns(make_box):
     box = make_box(*answers)
     for number in range(4):
         ask(box, f"{number}" * 10)
-    assert notice(box) == "Left out to fit the context of 400 tokens: the oldest turn. "
+    assert notice(box) == "Left out to fit the context of 400 tokens: the oldest turn."
     assert [text[0] for text in box.model.prompt_texts(3)] == ["B", "1", "a", "2", "a", "3"]
     ask(box, "4" * 10)
-    assert notice(box) == "Left out to fit the context of 400 tokens: the oldest 2 turns. "
+    assert notice(box) == "Left out to fit the context of 400 tokens: the oldest 2 turns."
     assert len(bubbles(box)) == 5, "still to be read"
     assert len(box.messages) == 11, "nothing is forgotten in the box itself"
 
