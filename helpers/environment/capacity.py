@@ -25,6 +25,7 @@ the sentence says how to hide it.
 """
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from helpers import GB, GIB
@@ -103,7 +104,7 @@ class Capacity:
     on_disk: int = 0
     seconds: float = 0.0  # per token, by the bandwidths above
     max_memory: dict[int | str, int] | None = None  # None: device_map="auto" alone does the same
-    keep: tuple[int, ...] = ()  # the GPUs to keep, if hiding the others makes the answer better
+    keep: tuple[int, ...] = ()  # the GPUs to show CUDA, in this order, if that makes the answer better
 
     @property
     def loads(self) -> bool:
@@ -246,24 +247,31 @@ def _seconds(size: ModelSize, dtype: str, on_gpus: tuple[int, ...], in_ram: int,
 
 
 def _with_hiding(size: ModelSize, memory: Memory, planner: Planner, capacity: Capacity) -> Capacity:
-    """Add how to hide the weakest GPUs, if the machine does better without them."""
+    """Add how to hide the weakest GPUs, or to count them in another order, if that makes it better."""
     best = capacity
-    kept: tuple[int, ...] = ()
-    numbers = range(len(memory.cards))
-    from_weak = sorted(numbers, key=lambda gpu: (memory.cards[gpu].bf16, memory.cards[gpu].free))
-    for dropped in range(1, len(from_weak)):
-        keep = tuple(sorted(from_weak[dropped:]))
+    for keep in _choices_of_cards(memory.cards):
         fewer = replace(memory, cards=tuple(memory.cards[gpu] for gpu in keep))
         found = place(size, fewer, planner)
         if _is_better(found, best):
-            best = found
-            kept = keep
-    if not kept:
+            best = replace(found, keep=keep)
+    if best is capacity:
         return capacity
-    names = [memory.cards[gpu].visible_as or str(gpu) for gpu in kept]
-    weak = [memory.cards[gpu].name for gpu in numbers if gpu not in kept]
+    names = [memory.cards[gpu].visible_as or str(gpu) for gpu in best.keep]
+    weak = [card.name for gpu, card in enumerate(memory.cards) if gpu not in best.keep]
     advice = wording.hide(weak, names, best.sentence)
-    return replace(capacity, keep=kept, sentence=f"{capacity.sentence} {advice}")
+    return replace(capacity, keep=best.keep, sentence=f"{capacity.sentence} {advice}")
+
+
+def _choices_of_cards(cards: tuple[Card, ...]) -> Iterator[tuple[int, ...]]:
+    """Which GPUs to show CUDA, and in which order: first without the weakest ones, then the largest last.
+
+    "auto" gives every GPU but the last at most an equal share, so a large one does most at the end.
+    """
+    from_weak = sorted(range(len(cards)), key=lambda gpu: (cards[gpu].bf16, cards[gpu].free))
+    kept = [tuple(from_weak[dropped:]) for dropped in range(len(cards))]
+    for choice in kept[1:]:
+        yield tuple(sorted(choice))
+    yield from kept
 
 
 def _is_better(found: Capacity, than: Capacity) -> bool:
@@ -279,13 +287,7 @@ def _sentence(size: ModelSize, memory: Memory, found: Capacity) -> str:
     weights = wording.weights(total, found.dtype)
     in_ram = wording.in_ram(found.in_ram, total, ram_that_counts(size, memory.ram), memory.ram)
     if found.kind is Kind.RAM:
-        sentence = f"{_works('in RAM only', found)}: {weights}, {in_ram}."
-        if memory.cards and all(card.bf16 for card in memory.cards):
-            sentence += " Too little of the GPUs is free for a part of it."
-        elif memory.cards:
-            in_float32 = wording.weights(DTYPE_BYTES["float32"] * size.total, "float32")
-            sentence += f" GPUs without bfloat16 would have to hold {in_float32}."
-        return sentence
+        return f"{_works('in RAM only', found)}: {weights}, {in_ram}.{_why_no_gpu(size, memory)}"
     room = _room(size, memory, explicit=True)
     counts = [room[gpu] for gpu in range(len(memory.cards))]
     on_gpus = wording.on_gpus(found.on_gpus, total, counts, [card.free for card in memory.cards])
@@ -294,18 +296,38 @@ def _sentence(size: ModelSize, memory: Memory, found: Capacity) -> str:
         if found.max_memory:
             sentence += ' device_map="auto" needs max_memory for it: alone it fills a GPU too far.'
         return sentence
+    figures = f"{weights}; {on_gpus}{_why_not_more(size, found, counts)}, {in_ram}"
     if found.kind is Kind.GPUS_AND_RAM:
-        return f"{_works('with RAM beside the GPUs', found)}: {weights}; {on_gpus}, {in_ram}."
+        return f"{_works('with RAM beside the GPUs', found)}: {figures}."
     if found.kind is Kind.DISK:
         return (
-            f"{_works('only with the disk', found)}: {weights}; {on_gpus}, {in_ram}, "
-            f"{found.on_disk / GIB:.1f} GiB on disk. from_pretrained needs an offload_folder for that."
+            f"{_works('only with the disk', found)}: {figures}, {found.on_disk / GIB:.1f} GiB on disk. "
+            "from_pretrained needs an offload_folder for that."
         )
     return (
-        f"The model does not fit: {weights}; {on_gpus}, {in_ram}; for the other "
-        f"{found.on_disk / GIB:.1f} GiB it would take {(found.on_disk + DISK_MARGIN) / GB:.1f} GB of disk, "
-        f"and {memory.disk / GB:.1f} GB are free. Take a larger machine, or set COURSE_MODEL=embedded."
+        f"The model does not fit: {figures}; for the other {found.on_disk / GIB:.1f} GiB it would take "
+        f"{(found.on_disk + DISK_MARGIN) / GB:.1f} GB of disk, and {memory.disk / GB:.1f} GB are free. "
+        "Take a larger machine, or set COURSE_MODEL=embedded."
     )
+
+
+def _why_no_gpu(size: ModelSize, memory: Memory) -> str:
+    """Why the GPUs of a machine do not help; "" if it has none."""
+    if not memory.cards:
+        return ""
+    if all(card.bf16 for card in memory.cards):
+        return " Too little of the GPUs is free for a part of it."
+    in_float32 = wording.weights(DTYPE_BYTES["float32"] * size.total, "float32")
+    return f" GPUs without bfloat16 would have to hold {in_float32}."
+
+
+def _why_not_more(size: ModelSize, found: Capacity, counts: list[int]) -> str:
+    """Why a GPU holds less than it could, although not all weights are on the GPUs; "" if none does."""
+    room_for_two = 2 * DTYPE_BYTES[found.dtype] * size.largest_block
+    for used, count in list(zip(found.on_gpus, counts, strict=False))[:-1]:
+        if count - used > room_for_two:
+            return ', "auto" gives no GPU but the last more than its share'
+    return ""
 
 
 def _works(how: str, found: Capacity) -> str:

@@ -48,8 +48,12 @@ def on_gpus(used: tuple[int, ...], total: int, counts: list[int], free: list[int
 
 
 def hide(weak: list[str], kept: list[str], sentence: str) -> str:
-    """How to hide the weak GPUs, keeping `kept` (as CUDA_VISIBLE_DEVICES names them), and what it brings."""
-    return (
-        f"Better without {' and '.join(weak)}: hide it with export CUDA_VISIBLE_DEVICES={','.join(kept)} "
-        f"before Python starts. Then: {sentence}"
-    )
+    """How to show CUDA other GPUs and what it brings.
+
+    `weak`: names of those to hide; [] if only the order changes. `kept`: as CUDA_VISIBLE_DEVICES names them.
+    """
+    what = "Better with the GPUs in another order"
+    if weak:
+        what = f"Better without {' and '.join(weak)}"
+    command = f"export CUDA_VISIBLE_DEVICES={','.join(kept)}"
+    return f"{what}: {command} before Python starts. Then: {sentence}"

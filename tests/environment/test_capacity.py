@@ -204,6 +204,16 @@ def test_an_old_display_card_beside_two_good_ones(weak, place):
     assert "Then: All weights fit on the GPUs" in capacity.sentence
 
 
+@pytest.mark.parametrize(("free", "order"), [((23.3, 11), "1,0"), ((20, 9, 9), "1,2,0")])
+def test_a_large_card_does_more_as_the_last_one(free, order):
+    capacity = decide(REAL_MODEL, memory(*free))
+    assert capacity.kind is Kind.GPUS_AND_RAM
+    assert "gives no GPU but the last more than its share" in capacity.sentence
+    assert f"Better with the GPUs in another order: export CUDA_VISIBLE_DEVICES={order} " in capacity.sentence
+    better = memory(*[free[gpu] for gpu in capacity.keep])
+    assert decide(REAL_MODEL, better).kind is Kind.GPUS
+
+
 def test_a_card_is_named_as_cuda_names_it():
     good = [replace(card, visible_as=f"GPU-{n}") for n, card in enumerate(cards(23.3, 23.3))]
     described = Memory((*good, replace(GT_1030[0], visible_as="GPU-9")), 64 * GIB, 100 * GB)
