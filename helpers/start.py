@@ -119,11 +119,15 @@ def run_lab() -> None:
         print("\nJupyterLab ends, and its notebooks' kernels with it.", flush=True)
         server.stop(from_signal=True)
 
+    def announce() -> None:
+        address = f"{server.connection_url}lab/tree/{NOTEBOOK}?token={token}"
+        print(READY.format(address=address, port=server.port, user=getpass.getuser()), flush=True)
+
     # JupyterLab's own handler would ask whether Ctrl-C is meant.
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    address = f"{server.connection_url}lab/tree/{NOTEBOOK}?token={token}"
-    print(READY.format(address=address, port=server.port, user=getpass.getuser()), flush=True)
+    # The first thing that the loop does is to take the port; the second is this.
+    server.io_loop.add_callback(announce)
     server.start()
 
 

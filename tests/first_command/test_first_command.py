@@ -145,3 +145,4 @@ def test_first_command(user, newcomer, run, check_page, check_end):
 
     check_page(found[0])
     check_end(first, int(port))
+    assert "Traceback" not in first.text()
