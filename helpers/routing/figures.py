@@ -47,7 +47,7 @@ def heatmap(values, rows: Sequence, xlabel: str, ylabel: str, title: str, *, sca
 def lines(
     series: Mapping, x: Sequence, xlabel: str, ylabel: str, title: str, *, doubling: bool = False
 ) -> None:
-    """One line per entry of `series`, told apart by marker and line style.
+    """One line per entry of `series` (a dictionary or a table), told apart by marker and line style.
 
     `doubling`: each of the x is twice the one before, and the axis gives all of them the same room.
     """
@@ -62,7 +62,7 @@ def lines(
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
-        highest = max(np.max(values) for values in series.values())
+        highest = max(np.max(values) for _, values in series.items())
         axes.set_ylim(0, 1.08 * highest)  # no marker in the title
         figure.legend(loc="outside lower center", ncols=3)
     plt.show()
@@ -71,7 +71,7 @@ def lines(
 def bars(
     series: Mapping, groups: Sequence, xlabel: str, ylabel: str, title: str, *, below_zero: str = "less"
 ) -> None:
-    """For each of the `groups` one bar per entry of `series`, told apart by hatch.
+    """For each of the `groups` one bar per entry of `series` (a dictionary or a table), told apart by hatch.
 
     `below_zero` says what a bar below zero means; it stands beside the axis if there is one.
     """
@@ -85,7 +85,7 @@ def bars(
             shade, hatch = next(looks)
             places = middle + first_bar + number * width
             axes.bar(places, values, width, label=name, color=shade, hatch=hatch, edgecolor="black")
-        lowest = min(np.min(values) for values in series.values())
+        lowest = min(np.min(values) for _, values in series.items())
         if lowest < 0:
             axes.axhline(0, color="black", linewidth=1)
             ylabel = f"{ylabel}\n(below 0: {below_zero})"

@@ -4,6 +4,7 @@ import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from helpers.routing import figures
@@ -68,6 +69,13 @@ def test_bars_below_zero_are_explained(tmp_path):
     assert len(axes.get_lines()) == 1  # at zero
     figure = draw(figures.bars, tmp_path, {"one": [1.0, 0.5]}, ["a", "b"], *LABELS, **options)
     assert figure.axes[0].get_ylabel() == "up"
+
+
+@pytest.mark.parametrize("plot", [figures.lines, figures.bars])
+def test_a_table_has_a_series_in_each_column(tmp_path, plot):
+    table = pd.DataFrame({"one": [1.0, 2.0], "two": [3.0, 4.0]})
+    figure = draw(plot, tmp_path, table, [0, 1], *LABELS)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
 
 
 @pytest.mark.parametrize("plot", [figures.lines, figures.bars])
