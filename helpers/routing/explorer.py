@@ -9,9 +9,13 @@ import numpy as np
 from helpers.routing.table import Routing, token_labels
 
 MOST_TOKENS = 200  # buttons; a page with thousands of them does not answer any more
+LONGEST_BUTTON = 20  # characters
 CHART_HEIGHT = 9  # em, of the tallest bar
+PAGE = "overflow-wrap:anywhere; line-height:1.5"  # a long token must not widen it
 CHOSEN = "background:currentColor; opacity:0.85"
-NUMBER = "flex:1; width:0; display:flex; justify-content:center"  # below the middle of its bar
+NUMBER = (
+    "flex:1; width:0; white-space:nowrap; display:flex; justify-content:center"  # below the middle of its bar
+)
 NOT_CHOSEN = "background:currentColor; opacity:0.25"
 
 
@@ -76,7 +80,7 @@ class Explorer(widgets.VBox):
         if len(self._labels) > MOST_TOKENS:
             note = f"<p>The first {MOST_TOKENS} of {len(self._labels)} tokens are shown.</p>"
         chart = choice_as_html(self._routing, token, self._place_of_layer())
-        self.view.value = f"<b>{html.escape(heading)}</b>{chart}{note}"
+        self.view.value = f'<div style="{PAGE}"><b>{html.escape(heading)}</b>{chart}{note}</div>'
 
     def _place_of_layer(self) -> int:
         return self._routing.layers.tolist().index(self.layer.value)
@@ -95,9 +99,11 @@ class Explorer(widgets.VBox):
 
 
 def button_text(label: str) -> str:
-    """A token as the text of a button: a space at its beginning and a new line can be seen."""
-    text = label.replace("\n", "↵").replace("\t", "⇥")
-    return text.replace(" ", "·")
+    """A token as the text of a button: spaces and new lines can be seen, a long one is cut off."""
+    text = label.replace("\n", "↵").replace("\t", "⇥").replace(" ", "·")
+    if len(text) > LONGEST_BUTTON:
+        return text[:LONGEST_BUTTON] + "…"
+    return text
 
 
 def choice_as_html(routing: Routing, token: int, layer: int) -> str:
