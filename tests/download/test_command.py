@@ -22,7 +22,7 @@ def command(tmp_path):
         return subprocess.run(
             [sys.executable, "-m", "helpers.download", *arguments, "--cache-dir", str(stage.cache)],
             env={**stage.environment, **environment},
-            capture_put=True,
+            capture_output=True,
             text=True,
             timeout=PATIENCE,
         )

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
 
 from helpers import EMBEDDED_MODEL
 from helpers.inference import encode_chat, stream_chat
@@ -84,8 +86,6 @@ def merges_of(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
 @pytest.fixture(scope="module")
 def tokenizer(ranks):
     """The real model's tokenizer, with the chat template of the embedded model, which is the same."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
-    from tokenizers.models import BPE
     from transformers import PreTrainedTokenizerFast  # takes seconds to import
 
     letters = letters_for_bytes()
