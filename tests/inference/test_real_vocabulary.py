@@ -7,12 +7,12 @@ tokenizer is built from it as the hub's `tokenizer.json` describes one, and comp
 import base64
 import importlib.util
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2MoeConfig
 
 from helpers import EMBEDDED_MODEL
 from helpers.inference import encode_chat, stream_chat
@@ -86,8 +86,6 @@ def merges_of(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
 @pytest.fixture(scope="module")
 def tokenizer(ranks):
     """The real model's tokenizer, with the chat template of the embedded model, which is the same."""
-    from transformers import PreTrainedTokenizerFast  # takes seconds to import
-
     letters = letters_for_bytes()
 
     def spell(token: bytes) -> str:
@@ -163,13 +161,14 @@ class Scripted:
     """A model that writes the tokens it is given, one by one, as generate does."""
 
     device = "cpu"
-    config = SimpleNamespace(max_position_embeddings=32_768)
-    generation_config = SimpleNamespace(eos_token_id=[IM_END, END_OF_TEXT])
+    dtype = torch.float32
 
     def __init__(self, ids: list[int]):
         self.ids = ids
+        self.config = Qwen2MoeConfig(max_position_embeddings=32_768)
+        self.generation_config = GenerationConfig(eos_token_id=[IM_END, END_OF_TEXT])
 
-    def generate(self, input_ids, streamer, stopping_criteria, max_new_tokens, **options):
+    def generate(self, input_ids, streamer, max_new_tokens, **options):
         streamer.put(input_ids)
         for token in self.ids[:max_new_tokens]:
             streamer.put(torch.tensor([token]))
