@@ -11,10 +11,10 @@ class WrongAnswerError(Exception):
 def verdict(check: Callable[..., str]) -> Callable[..., bool]:
     """Turn `check` into a function that prints its verdict and returns whether the answer is right.
 
-    `check(answer, ...)` returns a sentence of praise that adds something to know, or raises `WrongAnswerError`. An empty
-    starter cell passes None or `...`, which is answered with "Not yet". An
-    answer that makes the check itself fail, such as a text for a number, is wrong as well: a learner
-    sees one sentence, no traceback.
+    `check(answer, ...)` returns a sentence of praise that adds something to know, or raises
+    `WrongAnswerError`. An empty starter cell passes None or `...`, which is answered with "Not yet". An
+    answer that makes the check itself fail, such as a text for a number, is wrong as well: a learner sees
+    one sentence, no traceback.
     """
 
     @functools.wraps(check)
