@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from numbers import Integral
 
 from helpers import CourseError
-from helpers.inference.chat import Message, encode_chat
+from helpers.inference.chat import encode_chat
 from helpers.inference.generate_options import check_streamable, effective_config, end_tokens, refused
+from helpers.inference.messages import Message
 from helpers.inference.overflow import OverflowCheck, overflow_error
 
 READ_SECONDS = 0.05  # new text is read 20 times a second
