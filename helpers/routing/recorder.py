@@ -121,11 +121,13 @@ class RoutingRecorder:
             raise
 
     def _keep_output(self, module, args, output) -> None:
-        self._running.outputs[module] = output
+        outputs = getattr(self._running, "outputs", None)
+        if outputs is not None:  # None: a layer that somebody runs alone, or again for its gradients
+            outputs[module] = output
 
     def _after_pass(self, module, args, kwargs, output) -> None:
         outputs = self._running.outputs
-        self._running.outputs = {}
+        self._running.outputs = None
         if number_of_layers(module) < self._number_of_layers:
             return  # a guess of the first layers alone, for assistant_early_exit: no text
         with self._remembered_refusals():
