@@ -25,8 +25,9 @@ class RoutingRecorder:
     Padding is left out, and so are the end and padding tokens that `generate()` feeds to the finished
     sequences of a batch. Passes with one KV cache belong to the same sequences; an empty cache, or none,
     starts new ones. Guessed tokens that assisted decoding or prompt lookup crops off the cache are left out;
-    the others are in the phase in which they were computed: several at once, hence "prefill". Threads may run
-    the model at the same time if each has its own cache.
+    the others are in the phase in which they were computed: several at once, hence "prefill". (A model that
+    is its own assistant is recorded twice: its guesses are a further sequence.) Threads may run the model at
+    the same time if each has its own cache.
 
     CourseError in the pass where the recording would be wrong, and again when you ask for it: beam search,
     generate with `use_cache=False`, `generate_batch`, static caches, embeddings instead of tokens; and on
