@@ -91,6 +91,13 @@ PRIVATE_NAMES += [
         reason="the only way to see every operation; PyTorch documents it, under this private module",
     ),
     PrivateName(
+        module="torch",
+        name="ops.aten._local_scalar_dense.default",
+        package="torch",
+        checked_with="2.13.0",
+        reason="the operation behind tensor.item(), to which a meta tensor has no answer",
+    ),
+    PrivateName(
         module="transformers.integrations.moe",
         name="_grouped_mm",
         package="transformers",
@@ -152,6 +159,13 @@ def dispatch_mode() -> type:
     from torch.utils._python_dispatch import TorchDispatchMode  # imported late: torch takes seconds
 
     return TorchDispatchMode
+
+
+def question_for_a_number():
+    """The operation that asks for the number in a tensor, as `if tensor:` and tensor.item() do."""
+    import torch  # imported late: it takes seconds
+
+    return torch.ops.aten._local_scalar_dense.default
 
 
 def register_experts(name: str, function) -> None:

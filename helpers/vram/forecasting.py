@@ -145,6 +145,17 @@ def gpu_row(gpu: int, size: int, parameters: dict, above: dict, visiting: int) -
     return row
 
 
+def gpu_rows(model, placement, parameters: dict, sizes: Sequence[int], above: dict) -> list[dict[str, int]]:
+    """The forecast for every GPU, see `forecast`."""
+    rows = []
+    for gpu, size in enumerate(sizes):
+        visiting = 0
+        if gpu == 0:  # GPU 0 computes what lies in RAM
+            visiting = visiting_bytes(model, placement)
+        rows.append(gpu_row(gpu, size, parameters[gpu], above, visiting))
+    return rows
+
+
 def forecast(
     model, gpus, dtype="bfloat16", attention="sdpa", experts="grouped_mm", ram=None, **request
 ) -> dict:
@@ -175,24 +186,17 @@ def forecast(
     capacity = capacity_of(built, sizes, dtype, ram or ENOUGH_RAM)
     placement = place(built, sizes, capacity, ram or ENOUGH_RAM)
     parameters = parameters_by_place(built, placement)
-    above = simulate(built, placement, **request)
-    rows = []
-    for gpu, size in enumerate(sizes):
-        visiting = 0
-        if gpu == 0:  # GPU 0 computes what lies in RAM
-            visiting = visiting_bytes(built, placement)
-        rows.append(gpu_row(gpu, size, parameters[gpu], above, visiting))
+    rows = gpu_rows(built, placement, parameters, sizes, simulate(built, placement, **request))
     offloaded = sum(parameter.nbytes for place in ("cpu", "disk") for parameter in parameters[place])
     fits_memory = capacity.kind is Kind.GPUS and all(row["needs"] <= row["size"] for row in rows)
-    limit = context_limit(config)
-    too_long = tokens_too_many(limit, **request)
+    too_long = tokens_too_many(context_limit(config), **request)
     return {
         "gpus": rows,
         "placement": placement,
         "offloaded": offloaded,
         "capacity": capacity_sentence(capacity, ram),
         "attention": attention,
-        "limit": limit,
+        "limit": context_limit(config),
         "too_long": too_long,
         "fits_memory": fits_memory,
         "fits": fits_memory and not too_long,

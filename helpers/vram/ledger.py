@@ -13,6 +13,7 @@ import torch
 
 from helpers import compat
 
+QUESTION = compat.question_for_a_number()
 CUDA_BLOCK = 512  # PyTorch's CUDA allocator hands out multiples of 512 bytes
 
 
@@ -82,7 +83,7 @@ class Ledger(compat.dispatch_mode()):
         # Layers are alike, so most operations were seen before. Looking a result up is ten times faster than
         # computing its shape again. Only new storages are looked up; views must come from the operation.
         kwargs = kwargs or {}
-        if function is torch.ops.aten._local_scalar_dense.default:
+        if function is QUESTION:
             return self.answer
         key = (function, description(args), description(kwargs))
         if key in self.seen:

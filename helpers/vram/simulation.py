@@ -56,6 +56,16 @@ def grow_cache(cache, past: int, ledger: Ledger) -> None:
         layer.values = layer.values.new_empty(batch, heads, stored, size)[:, :, stored - visible :]
 
 
+def cache_bytes(cache, ledger: Ledger) -> dict[int, int]:
+    """Bytes of keys and values on each GPU."""
+    found = defaultdict(int)
+    for layer in cache.layers:
+        if layer.keys is not None:
+            stored = layer.keys.untyped_storage().nbytes() + layer.values.untyped_storage().nbytes()
+            found[ledger.gpu_of(layer.keys)] += stored
+    return found
+
+
 def has_full_window(cache) -> bool:
     """Whether a layer looks back at fewer tokens than it has seen."""
     return any(layer.is_sliding and layer.cumulative_length >= layer.sliding_window for layer in cache.layers)
@@ -177,15 +187,6 @@ class Simulation:
         self.longer_inputs(past + 1)
         grow_cache(self.cache, past, self.ledger)
 
-    def cache_bytes(self) -> dict[int, int]:
-        """Bytes of keys and values on each GPU."""
-        found = defaultdict(int)
-        for layer in self.cache.layers:
-            if layer.keys is not None:
-                stored = layer.keys.untyped_storage().nbytes() + layer.values.untyped_storage().nbytes()
-                found[self.ledger.gpu_of(layer.keys)] += stored
-        return found
-
 
 def simulate(
     model, placement, batch=1, prompt=2048, new=512, padding=False, sampling=False, on_cpu=False, **generation
@@ -208,5 +209,6 @@ def simulate(
         simulation.run(batch, prompt, sampling, **generation)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
         raise CourseError(f"This request cannot be forecast: {one_line(error)}") from error
+    kv_cache = cache_bytes(simulation.cache, simulation.ledger)
     decode = dict(simulation.decode) or simulation.prefill  # the prefill's own token may be the only one
-    return {"prefill": simulation.prefill, "decode": decode, "kv_cache": simulation.cache_bytes()}
+    return {"prefill": simulation.prefill, "decode": decode, "kv_cache": kv_cache}
