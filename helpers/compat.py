@@ -12,6 +12,7 @@ import contextlib
 import importlib
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
@@ -65,12 +66,12 @@ def auto_device_map(model, memory: dict[int | str, int], explicit: bool) -> dict
     `memory`: free bytes of each GPU (0, 1 ...) and of "cpu". `explicit`: it is passed as `max_memory`, else
     transformers finds it out and leaves some of it alone. Returns module name -> GPU, "cpu" or "disk".
     """
-    from unittest import mock
-
     from transformers.integrations import accelerate as planner  # imported late: it takes seconds
 
     def free_memory(asked: dict | None = None) -> dict:
-        return dict(memory if asked is None else asked)
+        if asked is None:
+            return dict(memory)
+        return dict(asked)
 
     passed = None
     if explicit:
@@ -250,6 +251,33 @@ PRIVATE_NAMES.append(
         reason="a second download waits for the first one, which may take longer than the client waits",
     )
 )
+PRIVATE_NAMES.append(
+    PrivateName(
+        module=CLIENT,
+        name="DownloadManager._lock_path",
+        package="modelscope-hub",
+        checked_with="0.5.1",
+        reason="the client waits for a lock without a word; the course says who holds it",
+    )
+)
+PRIVATE_NAMES.append(
+    PrivateName(
+        module=CLIENT,
+        name="_file_lock_enabled",
+        package="modelscope-hub",
+        checked_with="0.5.1",
+        reason="whether the client locks files at all",
+    )
+)
+
+
+def client_lock_file(cache: Path, model_id: str, path: str) -> Path | None:
+    """The file that ModelScope's client locks while it fetches this file; None if its locks are off."""
+    client = importlib.import_module(CLIENT)
+    if not client._file_lock_enabled():
+        return None
+    # Called without an object: with a cache folder given, the method looks at nothing else.
+    return client.DownloadManager._lock_path(None, model_id, "model", cache_dir=cache, file_path=path)
 
 
 @contextlib.contextmanager
@@ -280,3 +308,46 @@ def keep_in_order(control) -> None:
     versions never ask for this method, so there it changes nothing.
     """
     control.comm._reply_subshell_for = lambda data, subshell: subshell
+
+
+# --- routing: whether a model was compiled, so that hooks do not run ---
+
+PRIVATE_NAMES += [
+    PrivateName(
+        module="torch._dynamo.eval_frame",
+        name="OptimizedModule",
+        package="torch",
+        checked_with="2.13.0",
+        reason="torch.compile(model) returns one, and nothing public tells a compiled model",
+    ),
+    PrivateName(
+        module="torch.nn",
+        name="Module._compiled_call_impl",
+        package="torch",
+        checked_with="2.13.0",
+        reason="model.compile() sets it, and nothing public tells a compiled model",
+    ),
+    PrivateName(
+        module="torch._dynamo.eval_frame",
+        name="innermost_fn",
+        package="torch",
+        checked_with="2.13.0",
+        reason="it undoes model.forward = torch.compile(model.forward), and nothing public tells it",
+    ),
+]
+
+
+def is_compiled(model) -> bool:
+    """Whether torch.compile has replaced the code of a model, or of a part of it."""
+    return any(_is_compiled_module(module) for module in model.modules())
+
+
+def _is_compiled_module(module) -> bool:
+    # Imported late: torch takes seconds to import.
+    from torch._dynamo.eval_frame import OptimizedModule, innermost_fn
+
+    if isinstance(module, OptimizedModule) or module._compiled_call_impl is not None:
+        return True
+    forward = module.forward
+    was_disabled = getattr(forward, "_torchdynamo_disable", False)  # by torch.compiler.disable: not compiled
+    return innermost_fn(forward) is not forward and not was_disabled

@@ -5,29 +5,38 @@ with RoutingRecorder(model) as recorder:
 table = recorder.routing.to_frame(tokenizer)
 """
 
-import itertools
-from collections.abc import Iterable
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
-import torch
 
-from helpers import CourseError
-from helpers.routing.passes import Pass, SequenceNumbers, read_pass
-from helpers.routing.routers import RouterOutput, find_routers, find_shared_gates
+from helpers import CourseError, compat
+from helpers.routing.caches import CacheRecords
+from helpers.routing.columns import add_to_counts, columns_for_counting, columns_of_pass, join_passes
+from helpers.routing.passes import check_inputs, read_pass
+from helpers.routing.routers import Router, RouterOutput, find_routers, find_shared_gates
 from helpers.routing.table import Routing
 
 
 class RoutingRecorder:
     """Context manager that keeps what a model's routers return in every forward pass, also in `generate()`.
 
-    Padding is left out. Passes with one KV cache belong to the same sequences; an empty one starts new ones.
-    In a batch, `generate()` feeds end and padding tokens to finished sequences: single-token passes of a
-    batch leave those out. Not for beam search, `use_cache=False`, static caches, compiled models, threads.
+    Padding is left out, and so are the end and padding tokens that `generate()` feeds to the finished
+    sequences of a batch. Passes with one KV cache belong to the same sequences; an empty cache, or none,
+    starts new ones. Guessed tokens that assisted decoding or prompt lookup crops off the cache are left out;
+    the others count as prefill, because several are computed at once. (The guesses of a model that is its own
+    assistant are a sequence of their own.) Threads may run the model together if each has its own cache.
+
+    CourseError in the pass where the recording would be wrong, and again when you ask for it: beam search,
+    generate with `use_cache=False`, `generate_batch`, static caches, embeddings instead of tokens; and on
+    entering the block if the model is compiled.
 
     Memory until the block ends, on the first router's device: k * (2 + bytes of a weight) per token and layer
-    (16 bytes in bf16 with k = 4; a shared gate adds 2) and 18 bytes a token. `counts_only` gives no `routing`
-    but `counts`, tokens per expert (L, all experts): 8 bytes each for any text. No GPU is waited for before.
+    (16 bytes in bf16 with k = 4; a shared gate adds 2) and 18 bytes a token; after `generate()` also one
+    layer of its KV cache, until the next pass. `counts_only` gives no `routing` but `counts`, tokens per
+    expert (L, all experts): 8 bytes each, and one pass at a time. A GPU is waited for at the end of the
+    block, and in passes without a cache.
     """
 
     def __init__(self, model, *, keep_logits: bool = False, counts_only: bool = False):
@@ -40,81 +49,97 @@ class RoutingRecorder:
         self._gates = find_shared_gates(model, self._layers)
         self._end_tokens = end_tokens(model)
         self._routing = None
+        self._refusal = None
 
     def __enter__(self) -> "RoutingRecorder":
+        if compat.is_compiled(self.model):
+            raise CourseError(
+                "The routing cannot be recorded: compiled code runs without hooks; record before "
+                "torch.compile, or load the model again."
+            )
         self.counts = None
         self._routing = None
-        self._outputs = {}  # what each router and gate returned in the pass that runs now
-        self._passes = []
-        self._numbers = SequenceNumbers()
+        self._refusal = None
+        self._number_of_layers = number_of_layers(self.model)
+        self._running = threading.local()  # .outputs: what routers and gates returned in this thread's pass
+        self._lock = threading.Lock()  # for the records and the counts
+        self._records = CacheRecords()
+        base = self.model.base_model
         with ExitStack() as hooks:  # an interrupt in here removes the hooks as well
+            before = base.register_forward_pre_hook(self._before_pass, with_kwargs=True)
+            hooks.callback(before.remove)
             routers = [router.module for router in self._routers]
             for module in routers + self._gates:
                 hooks.callback(module.register_forward_hook(self._keep_output).remove)
-            hook = self.model.base_model.register_forward_hook(self._after_pass, with_kwargs=True)
-            hooks.callback(hook.remove)
+            after = base.register_forward_hook(self._after_pass, with_kwargs=True)
+            hooks.callback(after.remove)
             self._hooks = hooks.pop_all()
         return self
 
     def __exit__(self, *error) -> None:
         self._hooks.close()
-        if self.counts is not None:
-            self.counts = self.counts.cpu().numpy()
-        if self._passes:
-            self._routing = join_passes(self._passes, self._layers)
-        self._passes = []
-        self._outputs = {}
+        with self._lock:
+            if self._refusal is not None:
+                self.counts = None
+                return
+            self._records.look_at_the_caches(next_cache=None)
+            passes = self._records.take_passes()
+            if self.counts_only:
+                self.counts = add_to_counts(self.counts, passes)
+            elif passes:
+                self._routing = join_passes([kept.columns for kept in passes], self._layers)
+            if self.counts is not None:
+                self.counts = self.counts.cpu().numpy()
 
     @property
     def routing(self) -> Routing:
         """Everything recorded, once the `with` block has ended (also by an interrupt).
 
-        CourseError if there is nothing: no pass was run, or only counts were kept.
+        CourseError if there is nothing: no pass was run, only counts were kept, or a pass was refused.
         """
+        if self._refusal is not None:
+            raise CourseError(self._refusal)
         if self._routing is None:
             raise CourseError("No routing is kept: run the model inside the with block, without counts_only.")
         return self._routing
 
+    def _before_pass(self, module, args, kwargs) -> None:
+        self._running.outputs = {}
+        with self._remembered_refusals(), self._lock:
+            check_inputs(kwargs)
+            self._records.look_at_the_caches(kwargs.get("past_key_values"))
+            if self.counts_only:
+                self.counts = add_to_counts(self.counts, self._records.take_passes())
+
+    @contextmanager
+    def _remembered_refusals(self) -> Iterator[None]:
+        """Keep the sentence of a CourseError: `generate_batch` runs passes in a thread, which swallows it."""
+        try:
+            yield
+        except CourseError as error:
+            self._refusal = str(error)
+            raise
+
     def _keep_output(self, module, args, output) -> None:
-        self._outputs[module] = output
+        outputs = getattr(self._running, "outputs", None)
+        if outputs is not None:  # None: a layer that somebody runs alone, or again for its gradients
+            outputs[module] = output
 
     def _after_pass(self, module, args, kwargs, output) -> None:
-        read = read_pass(kwargs, output, self._end_tokens)
-        routers = [router.read(self._outputs[router.module]) for router in self._routers]
-        if self.counts_only:
-            self._count(read, routers)
-        else:
-            self._passes.append(self._pass_to_keep(read, routers))
-
-    def _count(self, read: Pass, routers: list[RouterOutput]) -> None:
-        """Add the experts of the pass to the counts: one for each real token, layer and chosen expert."""
-        experts = stack_layers(router.experts for router in routers)  # (tokens, layers, k)
-        if self.counts is None:
-            all_experts = routers[0].logits.shape[-1]
-            self.counts = experts.new_zeros(len(routers), all_experts)
-        real = read.real.to(experts.device).long().reshape(-1, 1, 1)  # 1 or 0 for each token
-        ones = real.expand_as(experts)
-        by_layer = experts.transpose(0, 1)  # (layers, tokens, k)
-        self.counts.scatter_add_(1, by_layer.flatten(1), ones.transpose(0, 1).flatten(1))
-
-    def _pass_to_keep(self, read: Pass, routers: list[RouterOutput]) -> dict[str, torch.Tensor]:
-        """What is kept of a pass, one row a token, in the names of `Routing` and `real`."""
-        batch, length = read.token_id.shape
-        kept = {
-            "real": read.real.flatten(),
-            "position": read.position.flatten().int(),
-            "token_id": read.token_id.flatten().int(),
-            "sequence": self._numbers.of(read).repeat_interleave(length),
-            "decode": torch.full((batch * length,), read.decode),
-            "experts": stack_layers(router.experts for router in routers).to(torch.int16),
-            "weights": stack_layers(router.weights for router in routers),
-        }
-        if self._gates:
-            gates = stack_layers(self._outputs[gate] for gate in self._gates)  # (tokens, layers, 1)
-            kept["shared_gate"] = gates.squeeze(-1).sigmoid()
-        if self.keep_logits:
-            kept["logits"] = stack_layers(router.logits for router in routers)
-        return kept
+        outputs = self._running.outputs
+        self._running.outputs = None
+        if number_of_layers(module) < self._number_of_layers:
+            return  # a guess of the first layers alone, for assistant_early_exit: no text
+        with self._remembered_refusals():
+            read = read_pass(kwargs, output, self._end_tokens)
+            routers = [read_router(router, outputs) for router in self._routers]
+            gates = [outputs[gate] for gate in self._gates]
+            if self.counts_only:
+                columns = columns_for_counting(read, routers)
+            else:
+                columns = columns_of_pass(read, routers, gates, keep_logits=self.keep_logits)
+            with self._lock:
+                self._records.add(read, columns)
 
 
 def end_tokens(model) -> set[int]:
@@ -126,29 +151,16 @@ def end_tokens(model) -> set[int]:
     return tokens
 
 
-def stack_layers(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
-    """The layers' outputs as one tensor (tokens, layers, ...) on the first layer's device.
-
-    One copy for each run of layers on one device, not one for each layer.
-    """
-    tensors = list(tensors)
-    first = tensors[0].device
-    pieces = []
-    for _, same_device in itertools.groupby(tensors, key=lambda tensor: tensor.device):
-        together = torch.stack(list(same_device), 1)
-        pieces.append(together.to(first))
-    return torch.cat(pieces, 1)
+def number_of_layers(model) -> int:
+    """How many layers a pass runs, by the configuration; assistant_early_exit lowers it for its guesses."""
+    return model.config.get_text_config().num_hidden_layers
 
 
-def join_passes(passes: list[dict[str, torch.Tensor]], layers: list[int]) -> Routing:
-    """All passes as one recording on the CPU: padding left out, sorted by sequence and position."""
-    kept = {}
-    for name in passes[0]:
-        column = torch.cat([one[name] for one in passes]).cpu()
-        if column.is_floating_point():
-            column = column.float()  # NumPy has no bfloat16
-        kept[name] = column.numpy()
-    order = np.lexsort((kept["position"], kept["sequence"]))
-    order = order[kept.pop("real")[order]]
-    kept = {name: column[order] for name, column in kept.items()}
-    return Routing(layers=np.array(layers), **kept)
+def read_router(router: Router, outputs: dict) -> RouterOutput:
+    """What a router returned in this pass. CourseError if it did not run."""
+    if router.module not in outputs:
+        raise CourseError(
+            f"The routing cannot be recorded: the router of layer {router.layer} did not run in this pass; "
+            "run all layers."
+        )
+    return router.read(outputs[router.module])

@@ -43,7 +43,7 @@ def test_weights_and_experts_are_told_apart(output):
     ids=["logits only", "no experts", "weights twice", "experts twice", "another shape"],
 )
 def test_other_outputs_are_refused(output):
-    with pytest.raises(CourseError, match=r"The router returned \[\(1, 3\).*use another model"):
+    with pytest.raises(CourseError, match=r"The router Identity returned \[\(1, 3\).*use another model"):
         ROUTER.read(output)
 
 
