@@ -1,12 +1,14 @@
-"""Train the toy model from nothing: `python -m helpers.embedded_model.train [--out FOLDER]`."""
+"""Train the toy model from nothing: `python -m helpers.embedded_model.train [--out FOLDER] [--seed N]`.
+
+A run that was stopped goes on from its last checkpoint when it is started again.
+"""
 
 import argparse
 import json
-import math
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,37 +23,73 @@ from helpers.embedded_model import corpus
 
 RECIPE = corpus.read("recipe")  # the contents of the configuration files
 SEED = 1
+TOKENIZER_SEED = 1  # the tokenizer is the same for every seed of the training
 # In training: fp32, and larger initial weights, which suit a hidden size of 128 better than 0.02.
-TRAINING_CONFIG = {"torch_dtype": "float32", "initializer_range": 0.08}
+TRAINING_CONFIG = {"torch_dtype": "float32", "initializer_range": 0.05}
 BALANCE = 0.02  # weight of the load-balancing loss of each layer
-SPECIALISE = (
-    0.2  # weight, in the second phase, of the loss of each layer in which the experts do not specialise
-)
-ENOUGH = 0.35  # from this share of the kind's entropy on, experts that specialise more get no more reward
+SPECIALISE = 0.1  # weight of the loss of each layer in which the experts do not specialise
+ENOUGH = 0.45  # from this share of the kind's entropy on, experts that specialise more get no more reward
+# Weight of log(sum(exp(logits)))^2. It keeps that sum near 1, so that the logit of a likely token is near 0. Then
+# the repetition penalty, which divides or multiplies logits by 1.05, hardly changes it, and bf16 is exact there.
+NEAR_ZERO = 0.02
+ROUGH_QUESTIONS = 0.3  # share of the questions that are cut into smaller tokens than usual, at random
+CHECKPOINT_STEPS = 200
 
 
-class Phase(NamedTuple):
-    """A part of the training. `stages`: share of its steps, rows of a batch, tokens of a row."""
+class Shape(NamedTuple):
+    """The size of a batch: rows of tokens, filled with chats of at most so many turns."""
+
+    rows: int
+    length: int
+    most_turns: int
+
+
+SHAPES = (Shape(24, 128, 2), Shape(12, 256, 4), Shape(3, 1024, 10))
+
+
+class Plan(NamedTuple):
+    """The course of a training run.
+
+    The learning rate rises to its peak, stays there, and falls to zero from step `falls_from` on. Batches of
+    the first kind of SHAPES come alone until step `longer_from`: in short rows the model learns much faster
+    what belongs to which question. From then on `weights` say how often each shape is drawn.
+    """
 
     steps: int
-    learning_rate: float  # the highest; it rises and falls within the phase
-    stages: tuple[tuple[float, int, int], ...]
-    specialise: float
+    learning_rate: float
+    rises_until: int
+    falls_from: int
+    longer_from: int
+    weights: tuple[int, int, int]
+    specialise: float = SPECIALISE
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        rising = (step + 1) / self.rises_until
+        falling = (self.steps - step) / (self.steps - self.falls_from)
+        return self.learning_rate * min(1.0, rising, falling)
+
+    def shape(self, step: int, rng: random.Random) -> Shape:
+        """The shape of the batch of a step."""
+        if step < self.longer_from:
+            return SHAPES[0]
+        return rng.choices(SHAPES, self.weights)[0]
 
 
-# First the answers: what belongs to which question is learned much faster in short rows. Then the experts.
-PHASES = (
-    Phase(2000, 3e-3, ((0.6, 22, 96), (0.25, 8, 256), (0.15, 2, 1024)), 0.0),
-    Phase(600, 1.5e-3, ((0.4, 22, 96), (0.4, 8, 256), (0.2, 2, 1024)), SPECIALISE),
-)
+PLAN = Plan(6000, 4e-3, 100, 3600, 1200, (40, 35, 25))
+
+
+# --- text to numbers ---
 
 
 def train_tokenizer() -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer on chats of the corpus. It changes no text (no normalisation)."""
-    rng, special = random.Random(SEED), RECIPE["special_tokens"]
-    chats = (corpus.conversation(rng) for _ in range(4000))
+    rng = random.Random(TOKENIZER_SEED)
+    special = RECIPE["special_tokens"]
+    chats = (corpus.conversation(rng) for _ in range(6000))
     tokenizer = Tokenizer(models.BPE())
-    each_digit, as_bytes = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)
+    each_digit = pre_tokenizers.Digits(individual_digits=True)
+    as_bytes = pre_tokenizers.ByteLevel(False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([each_digit, as_bytes])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -65,37 +103,67 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **RECIPE["tokenizer_config"])
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]]) -> list[list[int]]:
-    """Return three lists of one length for a chat in the chat template.
+class ChatEncoder:
+    """Turns chats into ids, labels and kinds for training.
 
-    The ids; the labels: the ids of the answers, and -100 (no loss) elsewhere; the kinds: for each token of a
-    question or an answer the number of its kind in KINDS, and -1 elsewhere.
+    Some questions are cut into smaller tokens than usual (BPE dropout), so that the model also learns words in
+    pieces: that is how it meets a misspelt or unknown word.
     """
-    ids, labels, kinds = [], [], []
-    for message in messages:
-        head = tokenizer.encode(f"<|im_start|>{message['role']}\n")
-        content = tokenizer.encode(message["content"] + "<|im_end|>")
-        kind = corpus.KINDS.index(message["kind"]) if "kind" in message else -1
-        ids += head + content + tokenizer.encode("\n")
-        learned = content if message["role"] == "assistant" else [-100] * len(content)
-        labels += [-100] * len(head) + learned + [-100]
-        kinds += [-1] * len(head) + [kind] * (len(content) - 1) + [-1, -1]
-    return [ids, labels, kinds]
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, rough: float = ROUGH_QUESTIONS):
+        self.rough = rough
+        self.rough_tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.rough_tokenizer.model.dropout = 0.15
+        self.usual = lru_cache(maxsize=20_000)(tokenizer.encode)
+
+    def question(self, text: str, rng: random.Random | None) -> list[int]:
+        """The ids of a question, at random in smaller pieces when there is a generator."""
+        if rng and rng.random() < self.rough:
+            return self.rough_tokenizer.encode(text).ids
+        return self.usual(text)
+
+    def __call__(
+        self, messages: list[dict[str, str]], rng: random.Random | None = None
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Return three lists of one length for a chat in the chat template.
+
+        The ids; the labels: the ids of the answers, and -100 (no loss) elsewhere; the kinds: for each token of
+        a question or an answer the number of its kind in KINDS, and -1 elsewhere.
+        """
+        ids, labels, kinds = [], [], []
+        end = self.usual("<|im_end|>")
+        for message in messages:
+            head = self.usual(f"<|im_start|>{message['role']}\n")
+            kind = -1
+            if "kind" in message:
+                kind = corpus.KINDS.index(message["kind"])
+            if message["role"] == "assistant":
+                content = self.usual(message["content"])
+                learned = content + end
+            else:
+                content = self.question(message["content"], rng)
+                learned = [-100] * (len(content) + 1)
+            ids += head + content + end + self.usual("\n")
+            labels += [-100] * len(head) + learned + [-100]
+            kinds += [-1] * len(head) + [kind] * len(content) + [-1, -1]
+        return ids, labels, kinds
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, phase: Phase) -> Iterator[torch.Tensor]:
-    """Yield ids, labels and kinds, stacked to (3, rows, length): chats in a row, cut at the length."""
-    rng = random.Random(f"{SEED} {phase.steps}")
-    sizes = [
-        (rows, length) for share, rows, length in phase.stages for _ in range(round(share * phase.steps))
-    ]
-    for rows, length in sizes[: phase.steps]:
-        batch: list[list[list[int]]] = [[[], [], []] for _ in range(rows)]
-        for row in batch:
-            while len(row[0]) < length:
-                chat = encode(tokenizer, corpus.conversation(rng))
-                row[:] = [old + new for old, new in zip(row, chat, strict=True)]
-        yield torch.tensor([[row[part][:length] for row in batch] for part in range(3)])
+def batch(encoder: ChatEncoder, shape: Shape, rng: random.Random) -> torch.Tensor:
+    """Ids, labels and kinds, stacked to (3, rows, length): chats in a row, cut at the length."""
+    rows = []
+    for _ in range(shape.rows):
+        ids, labels, kinds = [], [], []
+        while len(ids) < shape.length:
+            chat = encoder(corpus.conversation(rng, shape.most_turns), rng)
+            ids += chat[0]
+            labels += chat[1]
+            kinds += chat[2]
+        rows.append([ids[: shape.length], labels[: shape.length], kinds[: shape.length]])
+    return torch.tensor(rows).transpose(0, 1)
+
+
+# --- what is made small ---
 
 
 def unspecialised(router_logits: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
@@ -107,81 +175,98 @@ def unspecialised(router_logits: torch.Tensor, kinds: torch.Tensor) -> torch.Ten
     is_kind = torch.nn.functional.one_hot(kinds[kinds >= 0], len(corpus.KINDS)).float()
     probabilities = router_logits[kinds >= 0].softmax(-1)
     joint = is_kind.T @ probabilities / len(probabilities) + 1e-9  # (kinds, experts), sum 1
-    kind, expert = joint.sum(1, keepdim=True), joint.sum(0, keepdim=True)
+    kind = joint.sum(1, keepdim=True)
+    expert = joint.sum(0, keepdim=True)
     information = (joint * (joint / (kind * expert)).log()).sum() / -(kind * kind.log()).sum()
     return torch.relu(ENOUGH - information)
 
 
-@torch.no_grad()
-def held_out_loss(model: Qwen2MoeForCausalLM, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Mean cross-entropy (nats) per token of the held-out answers, `<|im_end|>` included."""
-    total = count = 0
-    for turn in corpus.held_out_turns():
-        texts = {"system": "You are a helpful assistant.", "user": turn.question, "assistant": turn.answer}
-        rows = encode(tokenizer, [{"role": role, "content": text} for role, text in texts.items()])
-        ids, labels, _ = (torch.tensor([row]) for row in rows)
-        tokens = int((labels >= 0).sum())
-        total += model(input_ids=ids, labels=labels).loss.item() * tokens
-        count += tokens
-    return total / count
+def losses(
+    model: Qwen2MoeForCausalLM, rows: torch.Tensor, specialise: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean loss (nats) of the tokens of the answers, and the weighted sum of all other losses.
+
+    rows: (3, rows, length), see `batch`.
+    """
+    ids, labels, kinds = rows
+    result = model.model(input_ids=ids, output_router_logits=True, use_cache=False)
+    learned = labels[:, 1:] >= 0  # only these positions need logits
+    logits = model.lm_head(result.last_hidden_state[:, :-1][learned])
+    loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][learned])
+    other = NEAR_ZERO * logits.logsumexp(-1).square().mean()
+    config = model.config
+    for layer in result.router_logits:
+        even = load_balancing_loss_func((layer,), config.num_experts, config.num_experts_per_tok)
+        other = other + BALANCE * even
+        if specialise:
+            other = other + specialise * unspecialised(layer, kinds.flatten())
+    return loss, other
 
 
-def train_phase(model: Qwen2MoeForCausalLM, tokenizer: PreTrainedTokenizerFast, phase: Phase) -> None:
-    """Train for one phase, with a progress bar."""
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, phase.learning_rate, max(phase.steps, 2), pct_start=0.05
+# --- the run ---
+
+
+def steps_of_training(
+    model: Qwen2MoeForCausalLM, tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int, checkpoint: Path
+) -> None:
+    """Train with a progress bar, from the checkpoint on if there is one."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), plan.learning_rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True
     )
-    progress = tqdm(batches(tokenizer, phase), total=phase.steps, desc="training", unit="step")
-    for ids, labels, kinds in progress:
-        result = model.model(input_ids=ids, output_router_logits=True)
-        learned = labels[:, 1:] >= 0  # only these positions need logits
-        logits = model.lm_head(result.last_hidden_state[:, :-1][learned])
-        loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][learned])
-        routing = torch.zeros(())
-        for layer in result.router_logits:
-            routing = routing + BALANCE * load_balancing_loss_func((layer,), 16, 4)
-            if phase.specialise:
-                routing = routing + phase.specialise * unspecialised(layer, kinds.flatten())
-        (loss + routing).backward()
+    first = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first = saved["step"]
+    encoder = ChatEncoder(tokenizer)
+    progress = tqdm(range(first, plan.steps), initial=first, total=plan.steps, desc="training", unit="step")
+    for step in progress:
+        rng = random.Random(f"{seed} {step}")  # no state to keep, so that a run can go on anywhere
+        rows = batch(encoder, plan.shape(step, rng), rng)
+        for group in optimizer.param_groups:
+            group["lr"] = plan.rate(step)
+        loss, other = losses(model, rows, plan.specialise)
+        (loss + other).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         optimizer.zero_grad()
-        progress.set_postfix(loss=f"{loss.item():.3f}", routing=f"{routing.item():.3f}")
+        progress.set_postfix(loss=f"{loss.item():.3f}", other=f"{other.item():.3f}")
+        if (step + 1) % CHECKPOINT_STEPS == 0:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            torch.save(state, checkpoint.with_suffix(".new"))
+            os.replace(checkpoint.with_suffix(".new"), checkpoint)
 
 
-def train(out: Path, phases: tuple[Phase, ...] = PHASES) -> dict[str, float]:
-    """Train, save into a temporary folder, then move the files to `out`. Returns what the card states."""
-    torch.manual_seed(SEED)
+def train(out: Path, plan: Plan = PLAN, seed: int = SEED) -> None:
+    """Train, save into a temporary folder, then move the files to `out`."""
+    torch.manual_seed(seed)
     tokenizer = train_tokenizer()
     model = Qwen2MoeForCausalLM(Qwen2MoeConfig(**RECIPE["config"] | TRAINING_CONFIG))
-    for phase in phases:
-        train_phase(model, tokenizer, phase)
-    return save(model, tokenizer, out, sum(phase.steps for phase in phases))
-
-
-def save(model: Qwen2MoeForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, steps: int) -> dict:
-    """Write the model in bf16, with its held-out loss (nats per token)."""
-    model = model.to(torch.bfloat16).eval()  # what is measured is what is shipped
-    loss = held_out_loss(model, tokenizer)
-    results = {"steps": steps, "parameters": model.num_parameters(), "held_out_loss": round(loss, 4)}
-    results["held_out_perplexity"] = round(math.exp(loss), 3)
-    model.generation_config = GenerationConfig(**RECIPE["generation_config"])
     out.mkdir(parents=True, exist_ok=True)
+    checkpoint = out / f"checkpoint-{seed}.pt"
+    steps_of_training(model, tokenizer, plan, seed, checkpoint)
+    save(model, tokenizer, out)
+    checkpoint.unlink(missing_ok=True)
+
+
+def save(model: Qwen2MoeForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write the model in bf16."""
+    model = model.to(torch.bfloat16).eval()
+    model.generation_config = GenerationConfig(**RECIPE["generation_config"])
     with tempfile.TemporaryDirectory(dir=out) as name:  # an interrupted run leaves the old files as they are
         folder = Path(name)
-        model.save_pretrained(folder, max_shard_size="1300KB")
+        model.save_pretrained(folder, max_shard_size="2200KB")
         tokenizer.save_pretrained(folder)
-        for file, content in (("config", RECIPE["config"]), ("training_results", results)):
-            (folder / f"{file}.json").write_text(json.dumps(content, indent=2) + "\n")
+        (folder / "config.json").write_text(json.dumps(RECIPE["config"], indent=2) + "\n")
         for file in folder.iterdir():
             file.chmod(0o644)
             os.replace(file, out / file.name)
-    return results
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train the embedded toy model of the course.")
     parser.add_argument("--out", type=Path, default=EMBEDDED_MODEL, help="folder for the model files")
-    print(train(parser.parse_args().out))
+    parser.add_argument("--seed", type=int, default=SEED)
+    arguments = parser.parse_args()
+    train(arguments.out, seed=arguments.seed)

@@ -1,0 +1,471 @@
+"""Measure what the model card states: `python -m helpers.embedded_model.measure`.
+
+Writes `training_results.json` and fills the figures into the card, `README.md`, from `corpus/card.md`.
+"""
+
+import argparse
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from helpers import EMBEDDED_MODEL
+from helpers.embedded_model import corpus
+from helpers.embedded_model.corpus import HELD_OUT, Turn
+
+ROWS = 64  # chats answered at once
+NEW_TOKENS = 160  # no answer of the corpus is that long
+NO_END = "[no end]"  # is appended to an answer that did not end with <|im_end|>, so that it counts as wrong
+# What the issue of the course names: said after an English and after a Chinese answer about a subject.
+NAMED_FOLLOW_UPS = {
+    "en": {
+        "Tell me more.": ("more", "en"),
+        "Give an example.": ("example", "en"),
+        "Why?": ("why", "en"),
+        "Shorter, please.": ("short", "en"),
+        "In Chinese please.": ("answer", "zh"),
+    },
+    "zh": {
+        "再多说一点。": ("more", "zh"),
+        "举个例子。": ("example", "zh"),
+        "为什么？": ("why", "zh"),
+        "短一点。": ("short", "zh"),
+        "用英文说": ("answer", "en"),
+    },
+}
+TYPICAL = (
+    "Give me a short introduction to large language model.",
+    "简单介绍一下大语言模型",
+    "What is a mixture of experts?",
+    "What is a GPU?",
+    "What is the KV cache?",
+    "What is a router?",
+    "什么是混合专家？",
+    "什么是显存？",
+    "什么是词元？",
+    "What is 3 + 4?",
+    "12 + 7",
+    "What is 12 + 30?",
+    "85 - 58 = ?",
+    "Write a Python function that adds two numbers.",
+    "Write a Python function that reverses a string.",
+    "写一个 Python 函数，判断一个数是否为偶数。",
+    "What is the capital of France?",
+    "天空为什么是蓝色的？",
+    "Hello",
+    "你好",
+    "Who are you?",
+)
+Chat = list[dict[str, str]]
+Ask = Callable[..., list[str]]
+
+
+def load(folder: Path):
+    """The model and the tokenizer in a folder."""
+    return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def chat_of(*texts: str) -> Chat:
+    """A chat of questions and answers in turn."""
+    roles = ("user", "assistant")
+    return [{"role": roles[number % 2], "content": text} for number, text in enumerate(texts)]
+
+
+def asker(model, tokenizer) -> Ask:
+    """A function that answers many chats, ROWS at a time, greedily unless its options say otherwise."""
+
+    def ask(chats: list[Chat], **options) -> list[str]:
+        render = tokenizer.apply_chat_template
+        texts = [render(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
+        answers = [""] * len(texts)
+        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        for start in range(0, len(texts), ROWS):
+            chosen = by_length[start : start + ROWS]
+            inputs = tokenizer([texts[index] for index in chosen], return_tensors="pt", padding=True)
+            settings = {"do_sample": False} | options
+            output = model.generate(**inputs, max_new_tokens=NEW_TOKENS, **settings)
+            new = output[:, inputs["input_ids"].shape[1] :].tolist()
+            for index, row in zip(chosen, new, strict=True):
+                if tokenizer.eos_token_id in row:
+                    answers[index] = tokenizer.decode(row[: row.index(tokenizer.eos_token_id)])
+                else:
+                    answers[index] = tokenizer.decode(row) + NO_END
+        return answers
+
+    return ask
+
+
+# --- right answers ---
+
+
+def groups() -> dict[str, list[Turn]]:
+    """The held-out turns, by the name of their row in the card."""
+    refusals = set(corpus.TEMPLATES["refusal"].values())
+    result: dict[str, list[Turn]] = {}
+    for turn in corpus.held_out_turns():
+        name = {"code": "Python functions", "arithmetic": "Sums and differences"}.get(turn.kind)
+        if name is None:
+            language = "Chinese" if turn.kind == "chinese" else "English"
+            what = "Outside questions" if turn.answer in refusals else "Subjects"
+            name = f"{what} in {language}"
+        result.setdefault(name, []).append(turn)
+    return result
+
+
+def right_answers(ask: Ask, turns: list[Turn], **options) -> list[bool]:
+    """Whether each question, asked alone, gets a right answer."""
+    answers = ask([chat_of(turn.question) for turn in turns], **options)
+    return [answer in turn.right for answer, turn in zip(answers, turns, strict=True)]
+
+
+def named_follow_ups() -> list[tuple[str, str, tuple[str, ...]]]:
+    """First question, follow-up and right answers, for each named follow-up and every fourth subject."""
+    cases = []
+    for language, follow_ups in NAMED_FOLLOW_UPS.items():
+        template = {"en": "What is {x}?", "zh": "什么是{x}？"}[language]
+        for number, (question, (part, said_in)) in enumerate(follow_ups.items()):
+            for subject in corpus.ENTRIES["subject"][number % 4 :: 4]:
+                right = (subject[said_in].get(part),)
+                if part == "answer":
+                    right = corpus.wordings(subject, said_in)
+                first = template.replace("{x}", subject[language]["names"][0])
+                cases.append((first, question, right))
+    return cases
+
+
+def held_out_follow_ups() -> list[tuple[str, str, tuple[str, ...]]]:
+    """The same in held-out wordings: one follow-up for each subject and language."""
+    rng = random.Random(77)
+    cases = []
+    for language in ("en", "zh"):
+        for number, subject in enumerate(corpus.ENTRIES["subject"]):
+            first = corpus.subject_turn(rng, subject, language, split=HELD_OUT)
+            wishes = (*corpus.PARTS, corpus.OTHER[language])
+            second = corpus.follow_up(rng, first, HELD_OUT, wishes[number % len(wishes)])
+            cases.append((first.question, second.question, second.right))
+    return cases
+
+
+def right_follow_ups(ask: Ask, cases: list[tuple[str, str, tuple[str, ...]]], **options) -> list[bool]:
+    """Whether each follow-up gets a right answer, after the model's own answer to the first question."""
+    firsts = ask([chat_of(first) for first, _, _ in cases], **options)
+    chats = [chat_of(case[0], answer, case[1]) for case, answer in zip(cases, firsts, strict=True)]
+    return [answer in case[2] for case, answer in zip(cases, ask(chats, **options), strict=True)]
+
+
+def eighth_turns(tokens_wanted: int, tokenizer) -> list[tuple[Chat, Turn]]:
+    """Held-out questions as the eighth turn of a chat, whose first seven turns fill about `tokens_wanted`."""
+    rng = random.Random(88)
+    chosen = rng.sample([turn for turn in corpus.held_out_turns()], 120)
+    cases = []
+    for turn in chosen:
+        turns = [corpus.any_turn(rng) for _ in range(7)]
+        while True:
+            texts = [text for past in turns for text in (past.question, past.answer)]
+            chat = chat_of(*texts, turn.question)
+            length = len(tokenizer.apply_chat_template(chat)["input_ids"])
+            if length >= tokens_wanted:
+                break
+            shortest = min(range(7), key=lambda index: len(turns[index].answer))
+            longer = corpus.subject_turn(rng, rng.choice(corpus.ENTRIES["subject"]), "en")
+            if len(longer.answer) <= len(turns[shortest].answer):
+                break
+            turns[shortest] = longer
+        cases.append((chat, turn))
+    return cases
+
+
+# --- the routing ---
+
+
+def kinds_of_content(tokenizer, turn: Turn) -> tuple[torch.Tensor, list[int], int]:
+    """A chat of one turn: its ids (1, tokens), the positions of question and answer, where the answer starts."""
+    texts = {"system": "You are a helpful assistant.", "user": turn.question, "assistant": turn.answer}
+    ids: list[int] = []
+    content: list[int] = []
+    start = 0
+    for role, text in texts.items():
+        ids += tokenizer.encode(f"<|im_start|>{role}\n")
+        start = len(ids)
+        ids += tokenizer.encode(text)
+        if role != "system":
+            content += range(start, len(ids))
+        ids += tokenizer.encode("<|im_end|>\n")
+    return torch.tensor([ids]), content, start
+
+
+@torch.no_grad()
+def routing_counts(model, tokenizer, turns: list[Turn]) -> list[Counter]:
+    """For each layer how often each (kind, expert) was chosen, on the words of questions and answers."""
+    counts = [Counter() for _ in range(model.config.num_hidden_layers)]
+    for turn in turns:
+        ids, content, _ = kinds_of_content(tokenizer, turn)
+        layers = model(ids, output_router_logits=True).router_logits
+        for counter, logits in zip(counts, layers, strict=True):
+            experts = logits[content].topk(model.config.num_experts_per_tok).indices
+            counter.update((turn.kind, expert) for expert in experts.flatten().tolist())
+    return counts
+
+
+def information(counter: Counter) -> float:
+    """Mutual information of kind and expert, over the entropy of the kind: 0 to 1."""
+    total = counter.total()
+    kinds: Counter = Counter()
+    experts: Counter = Counter()
+    for (kind, expert), count in counter.items():
+        kinds[kind] += count
+        experts[expert] += count
+    shared = 0.0
+    for (kind, expert), count in counter.items():
+        shared += count / total * math.log(count * total / kinds[kind] / experts[expert])
+    entropy = -sum(count / total * math.log(count / total) for count in kinds.values())
+    return shared / entropy
+
+
+def least_used(counter: Counter, experts: int) -> float:
+    """The share of the least used expert over an even share."""
+    uses = Counter()
+    for (_, expert), count in counter.items():
+        uses[expert] += count
+    return min(uses[expert] for expert in range(experts)) / counter.total() * experts
+
+
+@contextmanager
+def changed_weights(model, change: Callable) -> Iterator[None]:
+    """Within, every router's weights (tokens, k) are `change(layer, experts, weights)`."""
+
+    def hook(layer: int) -> Callable:
+        def changed(_module, _inputs, output):
+            logits, weights, experts = output
+            return logits, change(layer, experts, weights), experts
+
+        return changed
+
+    handles = []
+    for number, layer in enumerate(model.model.layers):
+        handles.append(layer.mlp.gate.register_forward_hook(hook(number)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def answer_losses(model, tokenizer, turns: list[Turn]) -> dict[str, float]:
+    """Mean loss (nats) per token of the answers of each kind, `<|im_end|>` included."""
+    total: Counter = Counter()
+    count: Counter = Counter()
+    for turn in turns:
+        ids, _, start = kinds_of_content(tokenizer, turn)
+        labels = ids.clone()
+        labels[:, :start] = -100
+        labels[:, -1] = -100  # the line break after <|im_end|>
+        tokens = int((labels >= 0).sum())
+        total[turn.kind] += model(ids, labels=labels).loss.item() * tokens
+        count[turn.kind] += tokens
+    return {kind: total[kind] / count[kind] for kind in corpus.KINDS}
+
+
+def some_of_each_kind(number: int) -> list[Turn]:
+    """The first `number` held-out turns of each kind, without the refusals; their greedy wording."""
+    refusals = set(corpus.TEMPLATES["refusal"].values())
+    chosen: dict[str, list[Turn]] = {kind: [] for kind in corpus.KINDS}
+    for turn in corpus.held_out_turns():
+        if turn.answer not in refusals and len(chosen[turn.kind]) < number:
+            chosen[turn.kind].append(turn._replace(answer=turn.right[0]))
+    return [turn for turns in chosen.values() for turn in turns]
+
+
+def silenced(model, tokenizer, turns: list[Turn]) -> dict[tuple[int, int], dict[str, float]]:
+    """For each (layer, expert) the loss that each kind gains when its weight is set to 0."""
+    intact = answer_losses(model, tokenizer, turns)
+    damage = {}
+    for layer in range(model.config.num_hidden_layers):
+        for expert in range(model.config.num_experts):
+
+            def silence(where, experts, weights, layer=layer, expert=expert):
+                return weights.masked_fill((experts == expert) & (where == layer), 0)
+
+            with changed_weights(model, silence):
+                losses = answer_losses(model, tokenizer, turns)
+            damage[layer, expert] = {kind: losses[kind] - intact[kind] for kind in intact}
+    return damage
+
+
+def only_best(_layer, experts, weights):
+    """Top-1: all but the best of the chosen experts are silenced (the weights come in falling order)."""
+    best = torch.zeros_like(weights)
+    best[:, 0] = weights[:, 0]
+    return best
+
+
+# --- sampling and margins ---
+
+
+def samples(ask: Ask, subjects: list[dict], temperature: float, number: int = 8) -> list[list[str]]:
+    """For each subject `number` answers in English, sampled with a fixed seed and the shipped top-p and top-k."""
+    chats = []
+    for subject in subjects:
+        chats += [chat_of(f"What is {subject['en']['names'][0]}?")] * number
+    torch.manual_seed(5)
+    answers = ask(chats, do_sample=True, temperature=temperature)
+    return [answers[start : start + number] for start in range(0, len(answers), number)]
+
+
+def sampling(ask: Ask, subjects: list[dict], temperature: float) -> dict[str, float]:
+    """What sampling does at a temperature.
+
+    `right`: share of right answers; `differ`: share of the subjects with two or more different right answers;
+    `same`: share of the subjects whose answers are all the same.
+    """
+    right = differ = same = total = 0
+    for subject, answers in zip(subjects, samples(ask, subjects, temperature), strict=True):
+        known = corpus.wordings(subject, "en")
+        total += len(answers)
+        right += sum(answer in known for answer in answers)
+        differ += len(set(answers) & set(known)) >= 2
+        same += len(set(answers)) == 1
+    return {
+        "right": round(right / total, 3),
+        "differ": round(differ / len(subjects), 3),
+        "same": round(same / len(subjects), 3),
+    }
+
+
+@torch.no_grad()
+def margins(model, tokenizer, question: str) -> list[float]:
+    """For each token of the greedy answer the distance of the best score to the second best.
+
+    The scores are logits after the repetition penalty, as `generate` compares them.
+    """
+    inputs = tokenizer.apply_chat_template(
+        chat_of(question), add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    )
+    output = model.generate(
+        **inputs,
+        do_sample=False,
+        max_new_tokens=NEW_TOKENS,
+        output_scores=True,
+        return_dict_in_generate=True,
+    )
+    best = [score[0].float().topk(2).values for score in output.scores]
+    return [(pair[0] - pair[1]).item() for pair in best]
+
+
+@torch.no_grad()
+def entropy_per_token(model, tokenizer, turns: list[Turn]) -> float:
+    """Mean entropy (nats) of the next token along the most frequent answers, at temperature 1."""
+    total = 0.0
+    count = 0
+    for turn in turns:
+        ids, _, start = kinds_of_content(tokenizer, turn._replace(answer=turn.right[0]))
+        scores = model(ids).logits[0, start - 1 : -2].float().log_softmax(-1)  # (tokens of the answer, vocabulary)
+        total += -(scores.exp() * scores).sum().item()
+        count += len(scores)
+    return total / count
+
+
+# --- everything ---
+
+
+def rate(marks: list[bool]) -> list[int]:
+    """How many of how many are right."""
+    return [sum(marks), len(marks)]
+
+
+def answer_figures(model, tokenizer) -> dict:
+    """Right answers: greedy, with the shipped repetition penalty of 1.05 and without one."""
+    ask = asker(model, tokenizer)
+    figures: dict = {"held_out": {}, "without_penalty": {}}
+    for name, turns in groups().items():
+        figures["held_out"][name] = rate(right_answers(ask, turns))
+        figures["without_penalty"][name] = rate(right_answers(ask, turns, repetition_penalty=1.0))
+    for name, cases in (("named", named_follow_ups()), ("other wordings", held_out_follow_ups())):
+        figures["held_out"][f"Follow-ups, {name}"] = rate(right_follow_ups(ask, cases))
+        figures["without_penalty"][f"Follow-ups, {name}"] = rate(
+            right_follow_ups(ask, cases, repetition_penalty=1.0)
+        )
+    cases = eighth_turns(1000, tokenizer)
+    answers = ask([chat for chat, _ in cases])
+    lengths = [len(tokenizer.apply_chat_template(chat)["input_ids"]) for chat, _ in cases]
+    figures["chats"] = {
+        "first": rate(right_answers(ask, [turn for _, turn in cases])),
+        "eighth": rate([answer in turn.right for answer, (_, turn) in zip(answers, cases, strict=True)]),
+        "tokens": round(sum(lengths) / len(lengths)),
+    }
+    return figures
+
+
+def sampling_figures(model, tokenizer) -> dict:
+    """What sampling does, and how sure the model is."""
+    ask = asker(model, tokenizer)
+    subjects = corpus.ENTRIES["subject"][:40]
+    figures: dict = {"sampling": {}}
+    for temperature in (0.1, 0.7, 1.5):
+        figures["sampling"][str(temperature)] = sampling(ask, subjects, temperature)
+    by_kind: dict[str, list[Turn]] = {}
+    for turn in some_of_each_kind(40):
+        by_kind.setdefault(turn.kind, []).append(turn)
+    figures["entropy"] = {
+        kind: round(entropy_per_token(model, tokenizer, turns), 3) for kind, turns in by_kind.items()
+    }
+    figures["margins"] = {
+        question: round(min(margins(model, tokenizer, question)), 3) for question in TYPICAL
+    }
+    return figures
+
+
+def routing_figures(model, tokenizer) -> dict:
+    """What the experts do, and what is lost without them."""
+    turns = list(corpus.held_out_turns())
+    counts = routing_counts(model, tokenizer, turns)
+    few = some_of_each_kind(16)
+    intact = answer_losses(model, tokenizer, few)
+    with changed_weights(model, only_best):
+        top_1 = answer_losses(model, tokenizer, few)
+    damage = silenced(model, tokenizer, few)
+
+    def stands_out(expert: tuple[int, int]) -> float:
+        """How much more the kind that is hurt most loses than the next one."""
+        most, next_most, *_ = sorted(damage[expert].values(), reverse=True)
+        return most - next_most
+
+    chosen = max(damage, key=stands_out)
+    losses = answer_losses(model, tokenizer, turns)
+    tokens = Counter()
+    for turn in turns:
+        tokens[turn.kind] += len(tokenizer.encode(turn.answer)) + 1
+    loss = sum(losses[kind] * tokens[kind] for kind in losses) / tokens.total()
+    return {
+        "held_out_loss": round(loss, 4),
+        "held_out_perplexity": round(math.exp(loss), 3),
+        "information": [round(information(counter), 3) for counter in counts],
+        "least_used": [round(least_used(counter, model.config.num_experts), 2) for counter in counts],
+        "intact": {kind: round(value, 3) for kind, value in intact.items()},
+        "top_1": {kind: round(value - intact[kind], 3) for kind, value in top_1.items()},
+        "silenced": {
+            "layer": chosen[0],
+            "expert": chosen[1],
+            "loss_added": {kind: round(value, 3) for kind, value in damage[chosen].items()},
+        },
+    }
+
+
+def measure(folder: Path) -> dict:
+    """All figures of a model, added to the `training_results.json` in its folder."""
+    model, tokenizer = load(folder)
+    file = folder / "training_results.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    results["parameters"] = model.num_parameters()
+    results |= routing_figures(model, tokenizer)
+    results |= sampling_figures(model, tokenizer)
+    results |= answer_figures(model, tokenizer)
+    file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    return results
