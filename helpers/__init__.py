@@ -3,7 +3,6 @@
 This file stays light: `python -m helpers.environment` has to run on a machine where nothing is installed yet.
 """
 
-import os
 from pathlib import Path
 
 #: Name of the real model on ModelScope.
@@ -12,18 +11,12 @@ REAL_MODEL_ID = "qwen/Qwen1.5-MoE-A2.7B-Chat"
 #: Folder of the small model that is shipped inside the course.
 EMBEDDED_MODEL = Path(__file__).parent / "embedded_model"
 
+GIB = 2**30  # bytes; what memory is counted in
+GB = 10**9  # bytes; what disks and downloads are counted in
+
 
 class CourseError(RuntimeError):
     """An error that a learner can act on: one sentence with what is wrong, the figures, and what to do."""
-
-
-def record_file() -> Path:
-    """File in which notebook 03 records the model folder that it downloaded and verified.
-
-    A JSON object with the keys `model_id`, `revision` and `folder`. The variable `COURSE_CACHE` moves it.
-    """
-    cache = os.environ.get("COURSE_CACHE") or Path.home() / ".cache" / "moe-course"
-    return Path(cache) / "model.json"
 
 
 def choose_model() -> Path:

@@ -7,7 +7,7 @@ memory. Everything else in these tests is real: the box, its thread, its widgets
 import time
 from types import SimpleNamespace
 
-from helpers import prompt_box
+from helpers.prompt_box import box as prompt_box
 
 
 class Model:

@@ -296,7 +296,8 @@ def test_stored_notebook_without_a_kernel_shows_the_note(lab, browser):
     import nbformat
 
     cell = nbformat.v4.new_code_cell("box", execution_count=1)
-    bundle = {"text/plain": NOTE, "text/html": f"<em>{NOTE}</em>"}  # as tests/store_outputs.py leaves it
+    # As tests/maintenance/store_outputs.py leaves it.
+    bundle = {"text/plain": NOTE, "text/html": f"<em>{NOTE}</em>"}
     cell.outputs = [nbformat.v4.new_output("execute_result", bundle, execution_count=1)]
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), lab.folder / "stored.ipynb")
     chat = Chat(browser, lab.address("stored.ipynb"))
@@ -306,10 +307,11 @@ def test_stored_notebook_without_a_kernel_shows_the_note(lab, browser):
 
 REAL = """
 import importlib
-from helpers import choose_model, inference, prompt_box
+from helpers import choose_model, inference
+from helpers.prompt_box import box as box_module
 box.close()
-importlib.reload(prompt_box)  # without the stand-in
-box = prompt_box.PromptBox(*inference.load(choose_model()))
+importlib.reload(box_module)  # without the stand-in
+box = box_module.PromptBox(*inference.load(choose_model()))
 box.temperature.value = 0
 box.view.add_class("real")
 box

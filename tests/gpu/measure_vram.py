@@ -22,7 +22,8 @@ import torch
 from safetensors.torch import save_file
 from torch.profiler import profile
 
-from helpers import EMBEDDED_MODEL, vram
+from helpers import EMBEDDED_MODEL
+from helpers.vram import forecasting as vram
 
 RESULTS = Path(__file__).with_name("vram_results.json")
 SHARD = 4 * 10**9
@@ -151,7 +152,8 @@ def compare(name: str, measured: int, forecast: int, weights: int) -> dict:
 
 def measure_all(config, folder: Path, device: str, points) -> list[dict]:
     """All points on a model that helpers.inference loads: loading, generate, one chat."""
-    from helpers import chat, inference
+    from helpers import inference
+    from helpers.inference import chat
 
     results = []
     with peak_memory(device) as peak:

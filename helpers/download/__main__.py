@@ -1,0 +1,7 @@
+"""`python -m helpers.download`: plan, download and verify in a terminal."""
+
+import sys
+
+from helpers.download.pipeline import main
+
+sys.exit(main())

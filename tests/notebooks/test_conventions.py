@@ -1,0 +1,208 @@
+"""The conventions that a machine can check: the frame of a notebook, its outputs, the size of the helpers."""
+
+import ast
+import json
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*/*.ipynb"))
+HELPERS = sorted(ROOT.glob("helpers/**/*.py"))
+
+# What a stored output must not hold: folders of the machine that made it, warnings, raw objects.
+NOISE = {
+    "a path of this machine": r"(?<![\w.])/(home|root(?!/autodl-)|tmp|Users|opt|var|work)/|[A-Z]:\\\w",
+    "a path of a package": r"site-packages",
+    "a host name or address": r"\b\d{1,3}(\.\d{1,3}){3}:\d+|https?://(localhost|127\.)",
+    "a warning": r"Warning\b|warnings\.warn|\[WARNING\]|deprecated",
+    "a raw object": r"<Figure size|<Axes|<matplotlib|<module|<function|<bound method|at 0x[0-9a-f]{6}",
+}
+ALLOWED_NOISE = "allow-noise"  # tag of a cell that shows one of these on purpose
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def code_lines(cell):
+    return [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def text_of(output):
+    """All text that one output shows. A figure has a text too, but the figure is shown in its place."""
+    data = output.get("data", {})
+    texts = [] if "image/png" in data else [v for kind, v in data.items() if kind.startswith("text/")]
+    return "\n".join([output.get("text", ""), output.get("evalue", ""), *texts])
+
+
+def headings(notebook):
+    """Headings below the title, without those inside code fences."""
+    found = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"```.*?```", "", cell.source, flags=re.S)
+            found += re.findall(r"^(##+) (.+)$", prose, flags=re.M)
+    return found
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+def test_opening(notebook):
+    opening, versions = notebook.cells[:2]
+    assert opening.cell_type == "markdown"
+    assert re.match(r"# \d\d · .+", opening.source), "the first cell is the title: # NN · Subject"
+    for key in ("You will be able to", "Time", "Hardware", "Cost"):
+        assert f"**{key}**" in opening.source, f"the opening says nothing under **{key}**"
+    assert versions.cell_type == "code" and "print_versions(" in versions.source
+
+
+def test_headings_are_numbered(notebook):
+    sections = [text for level, text in headings(notebook) if level == "##"]
+    numbers = [re.match(r"(\d+)\. ", text) for text in sections]
+    assert all(numbers), f"not numbered: {[t for t, n in zip(sections, numbers, strict=True) if not n]}"
+    assert [int(n[1]) for n in numbers] == list(range(1, len(sections) + 1))
+    for level, text in headings(notebook):
+        assert level == "##" or re.match(r"\d+\.\d+ ", text), f"not numbered: {text}"
+
+
+def test_closing(notebook):
+    sections = [text.split(". ", 1)[1] for level, text in headings(notebook) if level == "##"]
+    assert sections[-3:] == ["Summary", "Exercises", "What comes next"]
+
+
+def test_exercises_have_solutions(notebook):
+    cells = notebook.cells
+    found = [
+        i
+        for i, c in enumerate(cells)
+        if c.cell_type == "markdown" and re.search(r"\*\*Exercise \d", c.source)
+    ]
+    assert 3 <= len(found) <= 5
+    for number, i in enumerate(found, start=1):
+        assert f"**Exercise {number}.**" in cells[i].source
+        solution = cells[i + 1]
+        assert solution.cell_type == "code" and "solution" in tags(solution)
+        assert solution.metadata.get("jupyter", {}).get("source_hidden") is True, "a solution is collapsed"
+
+
+def test_sizes(notebook):
+    assert 20 <= len(notebook.cells) <= 35
+    lengths = [len(code_lines(cell)) for cell in code_cells(notebook)]
+    assert max(lengths) <= 20
+    assert statistics.median(lengths) <= 6
+
+
+def test_outputs_are_stored_in_order(notebook):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_outputs_have_no_noise(notebook):
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            assert output.get("name") != "stderr", f"stderr output of: {cell.source}"
+            if output.output_type == "error":
+                assert "raises-exception" in tags(cell), f"error output of: {cell.source}"
+            if ALLOWED_NOISE in tags(cell):
+                continue
+            for what, pattern in NOISE.items():
+                match = re.search(pattern, text_of(output))
+                assert not match, f"{what} ({match[0]!r}) in the output of: {cell.source}"
+
+
+def test_most_outputs_are_compared(notebook):
+    with_text = [c for c in code_cells(notebook) if any(text_of(o).strip() for o in c.outputs)]
+    ignored = [c for c in code_cells(notebook) if "nbval-ignore-output" in tags(c)]
+    for cell in ignored:
+        assert re.search(r"^# Not compared: .+", cell.source, flags=re.M), "say why it is not compared"
+    assert sum(c not in ignored for c in with_text) >= 0.85 * len(with_text)
+    for cell in code_cells(notebook):
+        assert "nbval-skip" not in tags(cell) and "NBVAL_" not in cell.source, (
+            "tags, not comments; never skipped"
+        )
+
+
+def test_metadata_is_normalised(notebook):
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "widget-view" not in json.dumps(notebook), (
+        "run tests/maintenance/store_outputs.py: a stored widget shows as a blank"
+    )
+
+
+def test_no_forbidden_code(notebook):
+    for cell in code_cells(notebook):
+        for word in ("sys.path", "trust_remote_code=True", "pickle", "0.0.0.0", "import pdb"):
+            assert word not in cell.source
+
+
+def test_no_function_in_two_notebooks():
+    places = {}
+    for path in (p for p in NOTEBOOKS if p.parent.name == "en"):
+        for cell in code_cells(nbformat.read(path, as_version=4)):
+            plain = "\n".join(
+                line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))
+            )
+            for node in ast.walk(ast.parse(plain)):
+                if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    places.setdefault(node.name, set()).add(path.name)
+    assert not {name: where for name, where in places.items() if len(where) > 1}
+
+
+def test_links_and_pictures_exist():
+    for path in [*NOTEBOOKS, ROOT / "README.md", *ROOT.glob("notebooks/*/*.md")]:
+        is_notebook = path.suffix == ".ipynb"
+        text = path.read_text(encoding="utf-8")
+        if is_notebook:
+            text = "\n".join(
+                c.source for c in nbformat.reads(text, as_version=4).cells if c.cell_type == "markdown"
+            )
+        targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+        for target in targets:
+            if not target.startswith(("http://", "https://", "#", "attachment:")):
+                assert (path.parent / target.split("#")[0]).exists(), f"{path.name} links to {target}"
+
+
+def test_pictures_have_a_text():
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                assert not re.search(r"!\[\]\(", cell.source), f"a picture without alt text in {path.name}"
+
+
+def test_every_public_function_has_a_docstring():
+    for path in HELPERS:
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        assert ast.get_docstring(module), path
+        for node in module.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                assert node.name == "main" or ast.get_docstring(node), f"{path.name}: {node.name}"
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]], ids=["lint", "format"])
+def test_ruff(arguments):
+    result = subprocess.run(
+        [sys.executable, "-m", "ruff", *arguments, str(ROOT)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr

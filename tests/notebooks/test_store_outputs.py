@@ -1,0 +1,47 @@
+"""Storing the outputs twice gives the same file, byte for byte, and the same as the committed one."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "notebooks" / "en" / "04_inference.ipynb"
+
+
+def store(path):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "maintenance" / "store_outputs.py"), str(path)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.fixture
+def copy(tmp_path):
+    folder = tmp_path / "notebooks" / "en"
+    folder.mkdir(parents=True)
+    return Path(shutil.copy(NOTEBOOK, folder))
+
+
+def test_storing_again_changes_nothing(copy):
+    assert store(copy).returncode == 0
+    first = copy.read_bytes()
+    assert store(copy).returncode == 0
+    assert copy.read_bytes() == first
+
+
+def test_a_failing_notebook_is_not_written(copy):
+    notebook = nbformat.read(copy, as_version=4)
+    notebook.cells[1].source = "raise ValueError('a fault planted by the test')"
+    nbformat.write(notebook, copy)
+    before = copy.read_bytes()
+    result = store(copy)
+    assert result.returncode == 1 and "a fault planted by the test" in result.stderr
+    assert copy.read_bytes() == before
