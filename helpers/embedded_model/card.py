@@ -114,7 +114,12 @@ def text(results: dict) -> str:
         "loss": f"{results['held_out_loss']:.3f}",
         "perplexity": f"{results['held_out_perplexity']:.2f}",
         "sampling": table(
-            ["Temperature", "Right answers", "Subjects with two or more right wordings", "All eight the same"],
+            [
+                "Temperature",
+                "Right answers",
+                "Two or more right wordings",
+                "All the same",
+            ],
             sampling_rows,
         ),
         "entropy": ", ".join(f"{kind} {value:.3f}" for kind, value in results["entropy"].items()),

@@ -17,7 +17,7 @@ PARTS = ("more", "example", "why", "short")  # what can be asked about a subject
 HELD_OUT = "held_out_"
 # How often training answers with the text `answer` of a subject, and with the two `variants`.
 WORDING_WEIGHTS = (60, 25, 15)
-TOPIC_WEIGHTS = {"subject": 40, "function": 11, "sum": 18, "outside": 26, "chat": 5}
+TOPIC_WEIGHTS = {"subject": 40, "function": 11, "sum": 36, "outside": 26, "chat": 5}
 
 
 def read(name: str) -> dict | list:
@@ -120,17 +120,19 @@ def worked(a: int, sign: str, b: int) -> str:
         ones_a, ones_b = a % 10, b % 10
         tens_a, tens_b = a // 10, b // 10
         carry = ""
-        if sign == "+" and ones_a + ones_b > 9:
-            carry = " + 1"
-        if sign == "-" and ones_a < ones_b:
-            carry = " - 1"
-            ones_a += 10
         if sign == "+":
             ones = ones_a + ones_b
-            tens = tens_a + tens_b + len(carry) // 4
+            tens = tens_a + tens_b
+            if ones > 9:
+                carry = " + 1"
+                tens += 1
         else:
+            tens = tens_a - tens_b
+            if ones_a < ones_b:
+                carry = " - 1"
+                tens -= 1
+                ones_a += 10
             ones = ones_a - ones_b
-            tens = tens_a - tens_b - len(carry) // 4
         steps.append(f"{ones_a} {sign} {ones_b} = {ones}")
         steps.append(f"{tens_a} {sign} {tens_b}{carry} = {tens}")
     result = a + b if sign == "+" else a - b
@@ -306,6 +308,13 @@ def conversation(rng: random.Random, most_turns: int = 6) -> list[dict[str, str]
     return messages
 
 
+def in_one_language(question: str) -> bool:
+    """Whether a question is plainly English or plainly Chinese: then the language of its answer matters."""
+    english = question.isascii() and re.search("[A-Za-z]", question)
+    chinese = re.search("[\u4e00-\u9fff]", question) and not re.search("[A-Za-z\u3040-\u30ff]", question)
+    return bool(english or chinese)
+
+
 def held_out_turns() -> Iterator[Turn]:
     """Yield the fixed held-out set: subjects, functions and outside questions in both languages, 300 sums."""
     rng = random.Random(2024)
@@ -316,6 +325,9 @@ def held_out_turns() -> Iterator[Turn]:
         for function in ENTRIES["function"]:
             yield function_turn(rng, function, language, HELD_OUT)
         for question in outside[language]:
-            yield refusal(language, question)
+            turn = refusal(language, question)
+            if not in_one_language(question):
+                turn = turn._replace(right=tuple(TEMPLATES["refusal"].values()))
+            yield turn
     for _ in range(300):
         yield sum_turn(rng, HELD_OUT)

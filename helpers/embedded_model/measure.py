@@ -1,9 +1,8 @@
-"""Measure what the model card states: `python -m helpers.embedded_model.measure`.
+"""Measure what the model card states.
 
-Writes `training_results.json` and fills the figures into the card, `README.md`, from `corpus/card.md`.
+`train` runs this at its end; the figures go to `training_results.json`, from which `card` makes the card.
 """
 
-import argparse
 import json
 import math
 import random
@@ -15,7 +14,6 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from helpers import EMBEDDED_MODEL
 from helpers.embedded_model import corpus
 from helpers.embedded_model.corpus import HELD_OUT, Turn
 
@@ -162,7 +160,7 @@ def right_follow_ups(ask: Ask, cases: list[tuple[str, str, tuple[str, ...]]], **
 def eighth_turns(tokens_wanted: int, tokenizer) -> list[tuple[Chat, Turn]]:
     """Held-out questions as the eighth turn of a chat, whose first seven turns fill about `tokens_wanted`."""
     rng = random.Random(88)
-    chosen = rng.sample([turn for turn in corpus.held_out_turns()], 120)
+    chosen = rng.sample(list(corpus.held_out_turns()), 120)
     cases = []
     for turn in chosen:
         turns = [corpus.any_turn(rng) for _ in range(7)]
@@ -185,7 +183,7 @@ def eighth_turns(tokens_wanted: int, tokenizer) -> list[tuple[Chat, Turn]]:
 
 
 def kinds_of_content(tokenizer, turn: Turn) -> tuple[torch.Tensor, list[int], int]:
-    """A chat of one turn: its ids (1, tokens), the positions of question and answer, where the answer starts."""
+    """A chat of one turn: its ids (1, tokens), where question and answer stand, where the answer starts."""
     texts = {"system": "You are a helpful assistant.", "user": turn.question, "assistant": turn.answer}
     ids: list[int] = []
     content: list[int] = []
@@ -310,7 +308,7 @@ def only_best(_layer, experts, weights):
 
 
 def samples(ask: Ask, subjects: list[dict], temperature: float, number: int = 8) -> list[list[str]]:
-    """For each subject `number` answers in English, sampled with a fixed seed and the shipped top-p and top-k."""
+    """For each subject `number` answers in English, sampled with a fixed seed, top-p and top-k as shipped."""
     chats = []
     for subject in subjects:
         chats += [chat_of(f"What is {subject['en']['names'][0]}?")] * number
@@ -329,9 +327,11 @@ def sampling(ask: Ask, subjects: list[dict], temperature: float) -> dict[str, fl
     for subject, answers in zip(subjects, samples(ask, subjects, temperature), strict=True):
         known = corpus.wordings(subject, "en")
         total += len(answers)
-        right += sum(answer in known for answer in answers)
-        differ += len(set(answers) & set(known)) >= 2
-        same += len(set(answers)) == 1
+        right += sum(1 for answer in answers if answer in known)
+        if len(set(answers) & set(known)) >= 2:
+            differ += 1
+        if len(set(answers)) == 1:
+            same += 1
     return {
         "right": round(right / total, 3),
         "differ": round(differ / len(subjects), 3),
@@ -366,7 +366,8 @@ def entropy_per_token(model, tokenizer, turns: list[Turn]) -> float:
     count = 0
     for turn in turns:
         ids, _, start = kinds_of_content(tokenizer, turn._replace(answer=turn.right[0]))
-        scores = model(ids).logits[0, start - 1 : -2].float().log_softmax(-1)  # (tokens of the answer, vocabulary)
+        logits = model(ids).logits[0, start - 1 : -2]  # (tokens of the answer, vocabulary)
+        scores = logits.float().log_softmax(-1)
         total += -(scores.exp() * scores).sum().item()
         count += len(scores)
     return total / count
@@ -377,7 +378,7 @@ def entropy_per_token(model, tokenizer, turns: list[Turn]) -> float:
 
 def rate(marks: list[bool]) -> list[int]:
     """How many of how many are right."""
-    return [sum(marks), len(marks)]
+    return [marks.count(True), len(marks)]
 
 
 def answer_figures(model, tokenizer) -> dict:

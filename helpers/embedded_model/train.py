@@ -19,7 +19,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2MoeConf
 from transformers.models.qwen2_moe.modeling_qwen2_moe import load_balancing_loss_func
 
 from helpers import EMBEDDED_MODEL
-from helpers.embedded_model import corpus
+from helpers.embedded_model import card, corpus, measure
 
 RECIPE = corpus.read("recipe")  # the contents of the configuration files
 SEED = 1
@@ -29,10 +29,11 @@ TRAINING_CONFIG = {"torch_dtype": "float32", "initializer_range": 0.05}
 BALANCE = 0.02  # weight of the load-balancing loss of each layer
 SPECIALISE = 0.1  # weight of the loss of each layer in which the experts do not specialise
 ENOUGH = 0.45  # from this share of the kind's entropy on, experts that specialise more get no more reward
-# Weight of log(sum(exp(logits)))^2. It keeps that sum near 1, so that the logit of a likely token is near 0. Then
-# the repetition penalty, which divides or multiplies logits by 1.05, hardly changes it, and bf16 is exact there.
+# Weight of log(sum(exp(logits)))^2. It keeps that sum near 1, so that the logit of a likely token is near 0.
+# The repetition penalty divides or multiplies logits by 1.05: there it changes little, and bf16 is exact.
 NEAR_ZERO = 0.02
-ROUGH_QUESTIONS = 0.3  # share of the questions that are cut into smaller tokens than usual, at random
+ROUGH_QUESTIONS = 0.3  # share of the questions that are cut into smaller tokens than usual,
+CUT = 0.12  # before any of their characters with this probability
 CHECKPOINT_STEPS = 200
 
 
@@ -76,7 +77,7 @@ class Plan(NamedTuple):
         return rng.choices(SHAPES, self.weights)[0]
 
 
-PLAN = Plan(6000, 4e-3, 100, 3600, 1200, (40, 35, 25))
+PLAN = Plan(3800, 5e-3, 100, 2300, 1000, (40, 35, 25))
 
 
 # --- text to numbers ---
@@ -106,44 +107,49 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
 class ChatEncoder:
     """Turns chats into ids, labels and kinds for training.
 
-    Some questions are cut into smaller tokens than usual (BPE dropout), so that the model also learns words in
+    Some questions are cut at random places before they are encoded, so that the model also learns words in
     pieces: that is how it meets a misspelt or unknown word.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, rough: float = ROUGH_QUESTIONS):
         self.rough = rough
-        self.rough_tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self.rough_tokenizer.model.dropout = 0.15
-        self.usual = lru_cache(maxsize=20_000)(tokenizer.encode)
+        self.encode = lru_cache(maxsize=20_000)(tokenizer.encode)
 
     def question(self, text: str, rng: random.Random | None) -> list[int]:
         """The ids of a question, at random in smaller pieces when there is a generator."""
-        if rng and rng.random() < self.rough:
-            return self.rough_tokenizer.encode(text).ids
-        return self.usual(text)
+        if not rng or rng.random() >= self.rough:
+            return self.encode(text)
+        ids = []
+        piece = ""
+        for character in text:
+            if piece and rng.random() < CUT:
+                ids += self.encode(piece)
+                piece = ""
+            piece += character
+        return ids + self.encode(piece)
 
     def __call__(
         self, messages: list[dict[str, str]], rng: random.Random | None = None
     ) -> tuple[list[int], list[int], list[int]]:
         """Return three lists of one length for a chat in the chat template.
 
-        The ids; the labels: the ids of the answers, and -100 (no loss) elsewhere; the kinds: for each token of
-        a question or an answer the number of its kind in KINDS, and -1 elsewhere.
+        The ids; the labels: the ids of the answers, and -100 (no loss) elsewhere; the kinds: for each token
+        of a question or an answer the number of its kind in KINDS, and -1 elsewhere.
         """
         ids, labels, kinds = [], [], []
-        end = self.usual("<|im_end|>")
+        end = self.encode("<|im_end|>")
         for message in messages:
-            head = self.usual(f"<|im_start|>{message['role']}\n")
+            head = self.encode(f"<|im_start|>{message['role']}\n")
             kind = -1
             if "kind" in message:
                 kind = corpus.KINDS.index(message["kind"])
             if message["role"] == "assistant":
-                content = self.usual(message["content"])
+                content = self.encode(message["content"])
                 learned = content + end
             else:
                 content = self.question(message["content"], rng)
                 learned = [-100] * (len(content) + 1)
-            ids += head + content + end + self.usual("\n")
+            ids += head + content + end + self.encode("\n")
             labels += [-100] * len(head) + learned + [-100]
             kinds += [-1] * len(head) + [kind] * len(content) + [-1, -1]
         return ids, labels, kinds
@@ -206,10 +212,15 @@ def losses(
 # --- the run ---
 
 
-def steps_of_training(
-    model: Qwen2MoeForCausalLM, tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int, checkpoint: Path
+def run_steps(
+    model: Qwen2MoeForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    plan: Plan,
+    seed: int,
+    checkpoint: Path,
+    steps: int,
 ) -> None:
-    """Train with a progress bar, from the checkpoint on if there is one."""
+    """Train up to a step, with a progress bar, from the checkpoint on if there is one."""
     optimizer = torch.optim.AdamW(
         model.parameters(), plan.learning_rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True
     )
@@ -220,7 +231,7 @@ def steps_of_training(
         optimizer.load_state_dict(saved["optimizer"])
         first = saved["step"]
     encoder = ChatEncoder(tokenizer)
-    progress = tqdm(range(first, plan.steps), initial=first, total=plan.steps, desc="training", unit="step")
+    progress = tqdm(range(first, steps), initial=first, total=steps, desc="training", unit="step")
     for step in progress:
         rng = random.Random(f"{seed} {step}")  # no state to keep, so that a run can go on anywhere
         rows = batch(encoder, plan.shape(step, rng), rng)
@@ -238,35 +249,55 @@ def steps_of_training(
             os.replace(checkpoint.with_suffix(".new"), checkpoint)
 
 
-def train(out: Path, plan: Plan = PLAN, seed: int = SEED) -> None:
-    """Train, save into a temporary folder, then move the files to `out`."""
+def train(out: Path, plan: Plan = PLAN, seed: int = SEED, stop_at: int | None = None) -> None:
+    """Train, save into a temporary folder, then move the files to `out`.
+
+    With `stop_at` the run ends after that many steps of the plan, to look at a model in the making.
+    """
     torch.manual_seed(seed)
     tokenizer = train_tokenizer()
     model = Qwen2MoeForCausalLM(Qwen2MoeConfig(**RECIPE["config"] | TRAINING_CONFIG))
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / f"checkpoint-{seed}.pt"
-    steps_of_training(model, tokenizer, plan, seed, checkpoint)
-    save(model, tokenizer, out)
+    steps = min(plan.steps, stop_at or plan.steps)
+    run_steps(model, tokenizer, plan, seed, checkpoint, steps)
+    facts = {
+        "steps": steps,
+        "seed": seed,
+        "tokens": f"{SHAPES[0].rows * SHAPES[0].length:,}",
+        "longest": f"{max(shape.length for shape in SHAPES):,}",
+        "balance": BALANCE,
+        "specialise": plan.specialise,
+    }
+    save(model, tokenizer, out, facts)
     checkpoint.unlink(missing_ok=True)
 
 
-def save(model: Qwen2MoeForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write the model in bf16."""
+def save(model: Qwen2MoeForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, facts: dict) -> None:
+    """Write the model in bf16, and the facts about its training that the card states."""
     model = model.to(torch.bfloat16).eval()
     model.generation_config = GenerationConfig(**RECIPE["generation_config"])
-    with tempfile.TemporaryDirectory(dir=out) as name:  # an interrupted run leaves the old files as they are
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(dir=out) as new:  # an interrupted run leaves the old files as they are
+        folder = Path(new)
         model.save_pretrained(folder, max_shard_size="2200KB")
         tokenizer.save_pretrained(folder)
-        (folder / "config.json").write_text(json.dumps(RECIPE["config"], indent=2) + "\n")
+        for name, content in (("config", RECIPE["config"]), ("training_results", {"training": facts})):
+            (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
         for file in folder.iterdir():
             file.chmod(0o644)
             os.replace(file, out / file.name)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Train the embedded toy model of the course.")
+    parser = argparse.ArgumentParser(description="Train and measure the embedded toy model of the course.")
     parser.add_argument("--out", type=Path, default=EMBEDDED_MODEL, help="folder for the model files")
-    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--seed", type=int, default=SEED, help="another seed makes another, similar model")
+    parser.add_argument("--stop-at", type=int, help="end after this many steps")
+    parser.add_argument("--without-reward", action="store_true", help="do not reward experts that specialise")
     arguments = parser.parse_args()
-    train(arguments.out, seed=arguments.seed)
+    chosen = PLAN
+    if arguments.without_reward:
+        chosen = PLAN._replace(specialise=0.0)
+    train(arguments.out, chosen, arguments.seed, arguments.stop_at)
+    measure.measure(arguments.out)
+    card.write(arguments.out)
