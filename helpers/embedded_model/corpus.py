@@ -289,9 +289,10 @@ def typed(rng: random.Random, text: str) -> str:
 # --- chats ---
 
 
-def conversation(rng: random.Random, most_turns: int = 6) -> list[dict[str, str]]:
+def conversation(rng: random.Random, most_turns: int = 6, follow_ups: float = 0.5) -> list[dict[str, str]]:
     """Make one training chat of 1 to `most_turns` turns under a system prompt, as a list of messages.
 
+    `follow_ups` is the probability that a turn about a subject is followed by a follow-up.
     Questions and answers also say their `kind`; the chat template takes no notice of it.
     """
     system = "You are a helpful assistant."
@@ -300,9 +301,10 @@ def conversation(rng: random.Random, most_turns: int = 6) -> list[dict[str, str]
     messages = [{"role": "system", "content": system}]
     last = None
     for _ in range(rng.randint(1, most_turns)):
-        about_subject = last is not None and last.subject is not None
-        goes_on = rng.random() < (0.5 if about_subject else 0.04)
-        last = follow_up(rng, last) if goes_on else any_turn(rng)
+        goes_on = 0.04
+        if last and last.subject:
+            goes_on = follow_ups
+        last = follow_up(rng, last) if rng.random() < goes_on else any_turn(rng)
         messages.append({"role": "user", "content": typed(rng, last.question), "kind": last.kind})
         messages.append({"role": "assistant", "content": last.answer, "kind": last.kind})
     return messages

@@ -38,14 +38,18 @@ CHECKPOINT_STEPS = 200
 
 
 class Shape(NamedTuple):
-    """The size of a batch: rows of tokens, filled with chats of at most so many turns."""
+    """The size of a batch: rows of tokens, filled with chats of at most so many turns.
+
+    `follow_ups` is the probability of a follow-up after a turn about a subject.
+    """
 
     rows: int
     length: int
     most_turns: int
+    follow_ups: float
 
 
-SHAPES = (Shape(24, 128, 2), Shape(12, 256, 4), Shape(3, 1024, 10))
+SHAPES = (Shape(24, 128, 2, 0.5), Shape(12, 256, 4, 0.65), Shape(3, 1024, 10, 0.6))
 
 
 class Plan(NamedTuple):
@@ -77,7 +81,7 @@ class Plan(NamedTuple):
         return rng.choices(SHAPES, self.weights)[0]
 
 
-PLAN = Plan(3800, 5e-3, 100, 2300, 1000, (40, 35, 25))
+PLAN = Plan(3300, 5e-3, 100, 2000, 1000, (30, 40, 30))
 
 
 # --- text to numbers ---
@@ -161,7 +165,7 @@ def batch(encoder: ChatEncoder, shape: Shape, rng: random.Random) -> torch.Tenso
     for _ in range(shape.rows):
         ids, labels, kinds = [], [], []
         while len(ids) < shape.length:
-            chat = encoder(corpus.conversation(rng, shape.most_turns), rng)
+            chat = encoder(corpus.conversation(rng, shape.most_turns, shape.follow_ups), rng)
             ids += chat[0]
             labels += chat[1]
             kinds += chat[2]

@@ -72,7 +72,7 @@ def test_python_functions_run_and_give_right_values(answered, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["Sums and differences", "Python functions"])
 def test_the_repetition_penalty_breaks_nothing(ask, answered, name):
-    """The penalty of the generation config is in force in `answered`; here are some of its turns without it."""
+    """The penalty of the generation config is in force in `answered`; here some of its turns go without."""
     some = answered[name][::4]
     bare = ask([measure.chat_of(turn.question) for turn, _ in some], repetition_penalty=1.0)
     with_penalty = sum(1 for turn, answer in some if answer in turn.right)

@@ -12,7 +12,7 @@ from helpers import EMBEDDED_MODEL
 from helpers.embedded_model import corpus, measure, train
 
 SHORT = train.PLAN._replace(steps=3, rises_until=1, falls_from=2, longer_from=99)
-SMALL_SHAPES = (train.Shape(2, 64, 1),) * 3
+SMALL_SHAPES = (train.Shape(2, 64, 1, 0.5),) * 3
 
 
 def test_corpus_is_the_same_for_the_same_seed():
