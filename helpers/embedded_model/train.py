@@ -29,6 +29,10 @@ TRAINING_CONFIG = {"torch_dtype": "float32", "initializer_range": 0.05}
 BALANCE = 0.02  # weight of the load-balancing loss of each layer
 SPECIALISE = 0.1  # weight of the loss of each layer in which the experts do not specialise
 ENOUGH = 0.45  # from this share of the kind's entropy on, experts that specialise more get no more reward
+SHARE_OUT = (
+    0.2  # weight of the loss of each layer in which one of the chosen experts has nearly all the weight
+)
+MOST = 0.5  # more than this share of the weight of the chosen experts is too much for one of them
 # Weight of log(sum(exp(logits)))^2. It keeps that sum near 1, so that the logit of a likely token is near 0.
 # The repetition penalty divides or multiplies logits by 1.05: there it changes little, and bf16 is exact.
 NEAR_ZERO = 0.02
@@ -58,6 +62,7 @@ class Plan(NamedTuple):
     The learning rate rises to its peak, stays there, and falls to zero from step `falls_from` on. Batches of
     the first kind of SHAPES come alone until step `longer_from`: in short rows the model learns much faster
     what belongs to which question. From then on `weights` say how often each shape is drawn.
+    `specialise` is the weight of the reward for experts that specialise.
     """
 
     steps: int
@@ -67,6 +72,7 @@ class Plan(NamedTuple):
     longer_from: int
     weights: tuple[int, int, int]
     specialise: float = SPECIALISE
+    shared_from: int = 0  # from this step on the chosen experts must share the weight
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -81,7 +87,7 @@ class Plan(NamedTuple):
         return rng.choices(SHAPES, self.weights)[0]
 
 
-PLAN = Plan(3300, 5e-3, 100, 2000, 1000, (30, 40, 30))
+PLAN = Plan(5200, 5e-3, 100, 2700, 1000, (30, 40, 30), shared_from=1800)
 
 
 # --- text to numbers ---
@@ -191,8 +197,18 @@ def unspecialised(router_logits: torch.Tensor, kinds: torch.Tensor) -> torch.Ten
     return torch.relu(ENOUGH - information)
 
 
+def lopsided(router_logits: torch.Tensor, chosen: int) -> torch.Tensor:
+    """How much of the weight of the chosen experts the best one has beyond MOST, on average.
+
+    router_logits: (tokens, experts).
+    """
+    weights = router_logits.softmax(-1).topk(chosen).values  # (tokens, chosen), falling
+    share = weights[:, 0] / weights.sum(-1)
+    return torch.relu(share - MOST).mean()
+
+
 def losses(
-    model: Qwen2MoeForCausalLM, rows: torch.Tensor, specialise: float
+    model: Qwen2MoeForCausalLM, rows: torch.Tensor, specialise: float, share_out: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean loss (nats) of the tokens of the answers, and the weighted sum of all other losses.
 
@@ -210,6 +226,8 @@ def losses(
         other = other + BALANCE * even
         if specialise:
             other = other + specialise * unspecialised(layer, kinds.flatten())
+        if share_out:
+            other = other + share_out * lopsided(layer, config.num_experts_per_tok)
     return loss, other
 
 
@@ -241,7 +259,8 @@ def run_steps(
         rows = batch(encoder, plan.shape(step, rng), rng)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(step)
-        loss, other = losses(model, rows, plan.specialise)
+        share_out = SHARE_OUT if step >= plan.shared_from else 0.0
+        loss, other = losses(model, rows, plan.specialise, share_out)
         (loss + other).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
