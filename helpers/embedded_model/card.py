@@ -80,8 +80,21 @@ def losses_table(results: dict) -> str:
 
 
 def comparison(results: dict) -> str:
-    """What other runs gave, one paragraph for each."""
-    return "\n\n".join(results.get("other_runs", {}).values())
+    """The routing with and without the reward for experts that specialise, after the same number of steps."""
+    if "comparison" not in results:
+        return "A model without the reward for experts that specialise was not trained for this comparison."
+    runs = results["comparison"]
+    layers = [str(layer) for layer in range(len(runs["with"]))]
+    rows = [
+        [f"{name.capitalize()} the reward", *[f"{value:.2f}" for value in runs[name]]]
+        for name in ("with", "without")
+    ]
+    steps = results["training"]["steps"]
+    return (
+        f"The same information after {runs['steps']:,} of the {steps:,} steps, in the run of the shipped weights and in "
+        "one that differs only in having no reward for experts that specialise:\n\n"
+        + table(["Layer", *layers], rows)
+    )
 
 
 def text(results: dict) -> str:

@@ -1,8 +1,9 @@
 """Measure what the model card states.
 
-`train` runs this at its end; the figures go to `training_results.json`, from which `card` makes the card.
+`train` runs this at its end, on the model that it made; the figures go to `training_results.json`, from which `card` makes the card.
 """
 
+import argparse
 import json
 import math
 import random
@@ -14,7 +15,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from helpers.embedded_model import corpus
+from helpers import EMBEDDED_MODEL, CourseError
+from helpers.embedded_model import card, corpus
 from helpers.embedded_model.corpus import HELD_OUT, Turn
 
 ROWS = 64  # chats answered at once
@@ -470,3 +472,35 @@ def measure(folder: Path) -> dict:
     results |= answer_figures(model, tokenizer)
     file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     return results
+
+
+def compare(folder: Path, with_reward: Path, without_reward: Path) -> None:
+    """Add to the results of a model what the routing is with and without the reward for specialising.
+
+    The other two folders are made by `train --stop-at N`, one of them with `--without-reward`.
+    """
+    file = folder / "training_results.json"
+    results = json.loads(file.read_text())
+    runs: dict = {}
+    for name, other in (("with", with_reward), ("without", without_reward)):
+        model, tokenizer = load(other)
+        counts = routing_counts(model, tokenizer, list(corpus.held_out_turns()))
+        runs[name] = [round(information(counter), 3) for counter in counts]
+        steps = json.loads((other / "training_results.json").read_text())["training"]["steps"]
+        if runs.setdefault("steps", steps) != steps:
+            raise CourseError(
+                f"{other} has {steps} steps, the other run {runs['steps']}: compare equal ones."
+            )
+    results["comparison"] = runs
+    file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Add the comparison of two short runs to the model card.")
+    parser.add_argument(
+        "--with-reward", type=Path, required=True, help="folder of a run of `train --stop-at N`"
+    )
+    parser.add_argument("--without-reward", type=Path, required=True, help="the same with --without-reward")
+    arguments = parser.parse_args()
+    compare(EMBEDDED_MODEL, arguments.with_reward, arguments.without_reward)
+    card.write(EMBEDDED_MODEL)

@@ -291,6 +291,7 @@ def train(out: Path, plan: Plan = PLAN, seed: int = SEED, stop_at: int | None = 
         "longest": f"{max(shape.length for shape in SHAPES):,}",
         "balance": BALANCE,
         "specialise": plan.specialise,
+        "shared_from": f"{plan.shared_from:,}",
     }
     save(model, tokenizer, out, facts)
     checkpoint.unlink(missing_ok=True)
