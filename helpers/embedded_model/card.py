@@ -91,8 +91,8 @@ def comparison(results: dict) -> str:
     ]
     steps = results["training"]["steps"]
     return (
-        f"The same information after {runs['steps']:,} of the {steps:,} steps, in the run of the shipped weights and in "
-        "one that differs only in having no reward for experts that specialise:\n\n"
+        f"The same information after {runs['steps']:,} of the {steps:,} steps, in the run of the shipped weights "
+        "and in one that differs only in having no reward for experts that specialise:\n\n"
         + table(["Layer", *layers], rows)
     )
 

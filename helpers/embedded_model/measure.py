@@ -1,6 +1,7 @@
 """Measure what the model card states.
 
-`train` runs this at its end, on the model that it made; the figures go to `training_results.json`, from which `card` makes the card.
+`train` runs this at its end, on the model that it made. The figures go to `training_results.json`, from which
+`card` makes the card.
 """
 
 import argparse
