@@ -11,6 +11,8 @@ REAL_MODEL_ID = "qwen/Qwen1.5-MoE-A2.7B-Chat"
 #: Folder of the small model that is shipped inside the course.
 EMBEDDED_MODEL = Path(__file__).parent / "embedded_model"
 
+HOW_TO_SWITCH = "To switch, set COURSE_MODEL to a model folder or to embedded."
+
 GIB = 2**30  # bytes; what memory is counted in
 GB = 10**9  # bytes; what disks and downloads are counted in
 
@@ -19,8 +21,16 @@ class CourseError(RuntimeError):
     """An error that a learner can act on: one sentence with what is wrong, the figures, and what to do."""
 
 
-def choose_model() -> Path:
-    """Choose the model folder for this machine; see `helpers.inference.choose_model`."""
-    from helpers.inference import choose_model as choose  # imported late: torch takes seconds to import
+def choose_model(wanted: str = "") -> Path:
+    """Return the model folder for this machine and print which, why, and how to switch. Never downloads.
 
-    return choose()
+    First `wanted`, else `COURSE_MODEL`: a folder, or `embedded`; a wrong folder is a CourseError. Then the
+    one that notebook 03 recorded, if it is complete and this machine can hold it; else the embedded model.
+    """
+    from helpers.inference.choosing import (
+        choose,
+    )  # imported late: this file stays light, and choosing needs it
+
+    choice = choose(wanted)
+    print(f"Model: {choice.name}, because {choice.reason}. {HOW_TO_SWITCH}")
+    return choice.folder

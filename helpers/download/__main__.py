@@ -2,6 +2,6 @@
 
 import sys
 
-from helpers.download.pipeline import main
+from helpers.download.command import main
 
 sys.exit(main())

@@ -1,6 +1,5 @@
-"""Ask the hub for its list of a model's files, and say in one sentence what stands in the way."""
+"""Ask the hub for its list of a model's files, and check it before anything is written."""
 
-import contextlib
 import os
 import socket
 import threading
@@ -8,19 +7,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from modelscope_hub import FileIntegrityError, HubConfig
+from modelscope_hub import HubConfig
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from helpers import CourseError
-from helpers.download.manifest import ModelFile, checked
+from helpers.download.faults import reason
+from helpers.download.manifest import ModelFile, safe_file
 
-STATUS = {
-    401: "it wants a login (check the name, or set MODELSCOPE_API_TOKEN)",
-    403: "it refuses access (check the name, or accept the terms on the model's page)",
-    404: "it has no such thing (check the name and the revision)",
-    429: "it had too many requests (wait a minute, then run this again)",
-}
+LONGEST_LIST = 3000  # entries; the hub cuts a longer list off without saying so
+PATIENCE = 3  # seconds for a connection
 
 
 class NoNetworkError(CourseError):
@@ -39,15 +35,21 @@ def connect() -> None:
     """
     proxy = requests.utils.select_proxy(endpoint(), requests.utils.get_environ_proxies(endpoint()))
     host = urlsplit(requests.utils.prepend_scheme_if_needed(proxy or endpoint(), "http"))
-    port, connected = host.port or (443 if host.scheme == "https" else 80), threading.Event()
+    port = host.port
+    if port is None:
+        port = {"https": 443}.get(host.scheme, 80)
+    connected = threading.Event()
 
     def attempt() -> None:
-        with contextlib.suppress(OSError), socket.create_connection((host.hostname, port), 3):
-            connected.set()
+        try:
+            socket.create_connection((host.hostname, port), PATIENCE).close()
+        except OSError:
+            return
+        connected.set()
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
-    thread.join(3)
+    thread.join(PATIENCE)
     if not connected.is_set():
         raise NoNetworkError(f"No connection to {host.hostname}: check the network and the proxy settings.")
 
@@ -55,42 +57,47 @@ def connect() -> None:
 def list_files(model_id: str, revision: str, folder: Path) -> list[ModelFile]:
     """The model's files as the hub lists them, each checked to be safe to write into the folder."""
     connect()
-    retry = Retry(2, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
-    retry.respect_retry_after_header = False  # a clear answer now is better than minutes of waiting
-    session, token = requests.Session(), HubConfig().token
-    session.mount(endpoint(), HTTPAdapter(max_retries=retry))
-    session.cookies.update({"m_session_id": token} if token else {})
-    url = f"{endpoint()}/api/v1/models/{model_id}/repo/files"
-    try:
-        answer = session.get(url, params={"Revision": revision, "Recursive": "True"}, timeout=(3, 30))
-    except requests.RequestException as error:
-        raise CourseError(f"The hub does not list {model_id}: {reason(error)}.") from None
+    answer = ask(model_id, revision)
     if not answer.ok:
         raise CourseError(f"The hub does not list {model_id} ({revision}): {reason(answer.status_code)}.")
     try:
-        content = answer.json()
-        if content["Success"] is not True:
-            raise CourseError(f"The hub does not list {model_id}: {str(content.get('Message'))[:200]!r}.")
-        entries = [entry for entry in content["Data"]["Files"] if entry.get("Type") != "tree"]
-        files = [checked(folder, e["Path"], e["Size"], (e.get("Sha256") or "").lower()) for e in entries]
+        entries = read_entries(answer.json(), model_id)
+        files = [read_file(entry, folder) for entry in entries]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CourseError(
             "The answer is not a list of files but something else, such as the login page of this network "
             "or a proxy's page: log in there, or unset http_proxy and https_proxy."
         ) from None
-    # The hub cuts a list off at 3,000 entries without saying so.
-    if not files or len(entries) >= 3000 or len({file.path for file in files}) < len(files):
+    different = {file.path for file in files}
+    if not files or len(entries) >= LONGEST_LIST or len(different) < len(files):
         raise CourseError(f"The hub's list of files of {model_id} is empty, cut off or names a file twice.")
     return files
 
 
-def reason(cause: int | BaseException) -> str:
-    """What an HTTP status or an exception of the client means for the learner."""
-    status = cause if isinstance(cause, int) else getattr(cause, "status_code", None)
-    if status:
-        return STATUS.get(status, f"it answers HTTP {status} (wait a minute, then run this again)")
-    if isinstance(cause, FileIntegrityError):
-        return "what arrives has not the listed size or sha256 (try again later)"
-    if isinstance(cause, (TimeoutError, OSError)):
-        return "the connection keeps breaking off (run this again, it goes on where it stopped)"
-    return f"{type(cause).__name__}, {str(cause)[:100]}"
+def ask(model_id: str, revision: str) -> requests.Response:
+    """The hub's answer to the question which files the model has, whatever it is."""
+    retry = Retry(2, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+    retry.respect_retry_after_header = False  # a clear answer now is better than minutes of waiting
+    session = requests.Session()
+    session.mount(endpoint(), HTTPAdapter(max_retries=retry))
+    token = HubConfig().token
+    if token:
+        session.cookies.set("m_session_id", token)
+    url = f"{endpoint()}/api/v1/models/{model_id}/repo/files"
+    try:
+        return session.get(url, params={"Revision": revision, "Recursive": "True"}, timeout=(PATIENCE, 30))
+    except requests.RequestException as error:
+        raise CourseError(f"The hub does not list {model_id}: {reason(error)}.") from None
+
+
+def read_entries(content: dict, model_id: str) -> list[dict]:
+    """The entries of the answer that are files; an error of the same kind for anything that is no list."""
+    if content["Success"] is not True:
+        raise CourseError(f"The hub does not list {model_id}: {str(content.get('Message'))[:200]!r}.")
+    return [entry for entry in content["Data"]["Files"] if entry.get("Type") != "tree"]
+
+
+def read_file(entry: dict, folder: Path) -> ModelFile:
+    """One entry of the hub's list as a file."""
+    sha256 = entry.get("Sha256") or ""
+    return safe_file(folder, entry["Path"], entry["Size"], sha256.lower())

@@ -11,14 +11,31 @@ import re
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
 from helpers import EMBEDDED_MODEL, REAL_MODEL_ID
+from helpers.model_names import EMBEDDED_MODEL_ID, same_model
 
-EMBEDDED_MODEL_ID = "moe-course/embedded-toy-model"  # the toy's name on this hub; it exists nowhere else
+PIECE = 2**18  # bytes sent at once
+NOT_SERVED = re.compile(r"\.py|^corpus/")  # scripts and texts that made the toy
+
+
+@dataclass
+class Request:
+    """One request that the hub saw.
+
+    kind: "list", "file" or "other". path: the file's, else the URL's. start: first byte asked for. status: of
+    the answer. sent: bytes of the file that went out.
+    """
+
+    kind: str
+    path: str
+    start: int = 0
+    status: int = 0
+    sent: int = 0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -27,14 +44,17 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        hub, url = self.server, urlsplit(self.path)
-        query, base = dict(parse_qsl(url.query)), f"/api/v1/models/{hub.model_id}/repo"
-        path, known = query.get("FilePath", ""), query.get("Revision") == hub.revision
-        kind = {f"{base}/files": "list", base: "file"}.get(url.path, "other")
-        self.seen = SimpleNamespace(kind=kind, path=path or url.path, start=0, status=0, sent=0)
+        """Answer with the list of files, with a file, or with a 404 that says what is here."""
+        hub = self.server
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query))
+        path = query.get("FilePath", "")
+        kind = hub.kind_of(url.path)
+        known = query.get("Revision") == hub.revision
+        self.seen = Request(kind, path or url.path)
         hub.seen.append(self.seen)
         if kind == "list" and known:
-            self.send_json({"Code": 200, "Success": True, "Data": {"Files": hub.listing()}})
+            self.send_json({"Code": 200, "Success": True, "Data": {"Files": hub.file_list()}})
         elif kind == "file" and known and path in hub.files():
             self.send_file(hub.files()[path])
         else:
@@ -42,29 +62,50 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_file(self, file: Path) -> None:
         """Send one file, or the part of it that a Range header asks for."""
-        size, asked = file.stat().st_size, re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        start, end = (int(asked[1]), min(int(asked[2] or size), size - 1)) if asked else (0, size - 1)
+        size = file.stat().st_size
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if asked is None:
+            self.send_head(200, size)
+            self.send_bytes(file, 0, size)
+            return
+        start = int(asked[1])
+        end = size  # first byte that is not sent
+        if asked[2]:
+            end = min(int(asked[2]) + 1, size)
         self.seen.start = start
-        if asked and start > end:
-            return self.send_head(416, 0, f"*/{size}")
-        self.send_head(206 if asked else 200, end + 1 - start, f"{start}-{end}/{size}" if asked else None)
+        if start >= end:
+            self.send_head(416, 0, f"*/{size}")
+            return
+        self.send_head(206, end - start, f"{start}-{end - 1}/{size}")
+        self.send_bytes(file, start, end)
+
+    def send_bytes(self, file: Path, start: int, end: int) -> None:
+        """Send the bytes from `start` up to, not including, `end`."""
         with file.open("rb") as stream:
             stream.seek(start)
-            while piece := stream.read(min(1 << 18, end + 1 - start - self.seen.sent)):
+            left = end - start
+            while left > 0:
+                piece = stream.read(min(PIECE, left))
+                if not piece:
+                    break
+                left -= len(piece)
                 self.send_piece(piece)
 
     def send_piece(self, piece: bytes) -> None:
+        """Send some bytes of a file, at the speed that the hub is set to."""
         self.wfile.write(piece)
         self.seen.sent += len(piece)
         if self.server.bytes_per_second:
             time.sleep(len(piece) / self.server.bytes_per_second)
 
     def send_json(self, answer: dict, status: int = 200) -> None:
+        """Send an answer that is no file."""
         body = json.dumps(answer).encode()
         self.send_head(status, len(body))
         self.wfile.write(body)
 
     def send_head(self, status: int, length: int, content_range: str | None = None) -> None:
+        """Send status and headers; `length` in bytes, `content_range` as HTTP writes it after "bytes"."""
         self.seen.status = status
         self.send_response(status)
         self.send_header("Content-Length", str(length))
@@ -73,46 +114,85 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *args) -> None:
-        pass  # LocalHub.seen holds the requests
+        """Print nothing: LocalHub.seen holds the requests."""
 
 
 class LocalHub(ThreadingHTTPServer):
     """Serves `folder` as the model `model_id` on 127.0.0.1, each file at `bytes_per_second` if given.
 
-    Use `with`, or start() and stop(). `seen` is the list of requests: kind ("list", "file" or "other"), path,
-    status, start (first byte asked for) and sent (bytes).
+    Use `with`, or start() and stop(). `seen` is the list of requests.
     """
 
-    def __init__(self, folder=EMBEDDED_MODEL, model_id=EMBEDDED_MODEL_ID, bytes_per_second=None, port=0):
-        if model_id == REAL_MODEL_ID:
+    def __init__(
+        self,
+        folder: str | Path = EMBEDDED_MODEL,
+        model_id: str = EMBEDDED_MODEL_ID,
+        bytes_per_second: float | None = None,
+        port: int = 0,
+    ):
+        if same_model(model_id, REAL_MODEL_ID):
             raise ValueError(f"The local hub serves a stand-in, which must not be called {REAL_MODEL_ID}.")
         super().__init__(("127.0.0.1", port), Handler)
-        self.folder, self.model_id, self.bytes_per_second = Path(folder), model_id, bytes_per_second
-        self.revision, self.seen, url = "master", [], f"http://127.0.0.1:{self.server_port}"
+        self.folder = Path(folder)
+        self.model_id = model_id
+        self.revision = "master"
+        self.bytes_per_second = bytes_per_second
+        self.seen: list[Request] = []
+        self.hashes: dict[tuple, str] = {}  # sha256 by path, size and time of change
         # What a client needs to find this hub. Without NO_PROXY, a set http_proxy would take the calls.
-        self.environment = {"MODELSCOPE_ENDPOINT": url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        self.environment = {
+            "MODELSCOPE_ENDPOINT": f"http://127.0.0.1:{self.server_port}",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+
+    def kind_of(self, url_path: str) -> str:
+        """What the path of a URL asks this hub for; as on ModelScope, an id is the same in either case."""
+        path = url_path.casefold()
+        base = f"/api/v1/models/{self.model_id}/repo".casefold()
+        if path == f"{base}/files":
+            return "list"
+        if path == base:
+            return "file"
+        return "other"
 
     def files(self) -> dict[str, Path]:
         """The model's files by their path in the repository, without the scripts and texts that made it."""
-        files = {f.relative_to(self.folder).as_posix(): f for f in self.folder.rglob("*") if f.is_file()}
-        return {path: files[path] for path in sorted(files) if not re.search(r"\.py|^corpus/", path)}
+        found = {}
+        for file in sorted(self.folder.rglob("*")):
+            path = file.relative_to(self.folder).as_posix()
+            if file.is_file() and not NOT_SERVED.search(path):
+                found[path] = file
+        return dict(sorted(found.items()))
 
-    def listing(self) -> list[dict]:
+    def file_list(self) -> list[dict]:
         """What the hub says about its files: path, size in bytes and sha256 of each."""
-        files = [(path, file.read_bytes()) for path, file in self.files().items()]
-        return [{"Path": p, "Size": len(b), "Sha256": hashlib.sha256(b).hexdigest()} for p, b in files]
+        return [
+            {"Path": path, "Size": file.stat().st_size, "Sha256": self.sha256(file)}
+            for path, file in self.files().items()
+        ]
+
+    def sha256(self, file: Path) -> str:
+        """sha256 of a file of any size, read block by block, and once only as long as it does not change."""
+        state = file.stat()
+        key = (file, state.st_size, state.st_mtime_ns)
+        if key not in self.hashes:
+            with file.open("rb") as stream:
+                self.hashes[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+        return self.hashes[key]
 
     def start(self) -> "LocalHub":
         """Answer from now on, and point ModelScope's client in this process here."""
-        self._before = {name: os.environ.get(name) for name in self.environment}
-        _set_environment(self.environment)
+        self.before = {name: os.environ.get(name) for name in self.environment}
+        set_environment(self.environment)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def stop(self) -> None:
+        """Stop answering, and give the client its old settings back."""
         self.shutdown()
         self.server_close()
-        _set_environment(self._before)
+        set_environment(self.before)
 
     def __enter__(self) -> "LocalHub":
         return self.start()
@@ -121,14 +201,18 @@ class LocalHub(ThreadingHTTPServer):
         self.stop()
 
     def handle_error(self, *args) -> None:
-        pass  # a client that goes away in the middle of a file is nothing to report
+        """Print nothing: a client that goes away in the middle of a file is nothing to report."""
 
 
-def _set_environment(values: dict[str, str | None]) -> None:
+def set_environment(values: dict[str, str | None]) -> None:
     """Set or unset variables, and let a client that remembers the old ones read them again."""
     for name, value in values.items():
-        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-    if client := sys.modules.get("modelscope_hub"):
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    client = sys.modules.get("modelscope_hub")
+    if client is not None:
         client.set_default_config(None)
 
 

@@ -3,19 +3,47 @@
 Standard library only: `python -m helpers.environment` has to run where nothing is installed yet.
 """
 
-from helpers.environment.checks import check, flash_attn_wheel, print_versions, satisfies, show_environment
-from helpers.environment.machine import Gpu, Machine, read_gpus, read_machine, read_ram, requirements
+from helpers.environment.capacity import CUDA_CONTEXT, Capacity, Card, Kind, Memory, decide
+from helpers.environment.checks import Check, check
+from helpers.environment.command import show_environment
+from helpers.environment.machine import Machine, read_machine
+from helpers.environment.model_size import REAL_MODEL, ModelSize, size_from_parameters, size_of_folder
+from helpers.environment.nvidia_smi import Gpu, GpuReport, gpu_holders, read_gpus, read_holders
+from helpers.environment.planner import arithmetic_planner, real_planner
+from helpers.environment.probes import card_of, free_disk, free_ram, read_memory, read_ram
+from helpers.environment.versions import print_versions, requirements, satisfies
+from helpers.environment.wheels import flash_attn_wheel
 
 __all__ = [
+    "CUDA_CONTEXT",
+    "REAL_MODEL",
+    "Capacity",
+    "Card",
+    "Check",
     "Gpu",
+    "GpuReport",
+    "Kind",
     "Machine",
+    "Memory",
+    "ModelSize",
+    "arithmetic_planner",
+    "card_of",
     "check",
+    "decide",
     "flash_attn_wheel",
+    "free_disk",
+    "free_ram",
+    "gpu_holders",
     "print_versions",
     "read_gpus",
+    "read_holders",
     "read_machine",
+    "read_memory",
     "read_ram",
+    "real_planner",
     "requirements",
     "satisfies",
     "show_environment",
+    "size_from_parameters",
+    "size_of_folder",
 ]

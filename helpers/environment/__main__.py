@@ -2,6 +2,6 @@
 
 import sys
 
-from helpers.environment.checks import main
+from helpers.environment.command import main
 
 sys.exit(main())

@@ -2,6 +2,6 @@
 
 import sys
 
-from helpers.inference.loading import main
+from helpers.inference.command import main
 
 sys.exit(main())

@@ -5,65 +5,21 @@ each key must send it to the kernel; while a cell runs, a click overtakes that: 
 text travels once, when the area loses the focus. This also leaves Chinese input methods alone.
 """
 
-import html
-import itertools
-import json
-import re
 import threading
-import time
 import traceback
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
-import ipywidgets as widgets
 import torch
-from IPython import get_ipython
 
-from helpers import CourseError
-from helpers.inference.chat import encode_chat, stream_chat
-from helpers.prompt_box.rendering import STYLE, render, routing_strip
+from helpers.inference import repair_text
+from helpers.prompt_box.answer import Answer, explain
+from helpers.prompt_box.conversation import Conversation, Message
+from helpers.prompt_box.view import View
+from helpers.prompt_box.worker import Worker
 
-REFRESH_SECONDS = 0.1  # a refresh sends two messages to the browser: the last bubble and the status line
 REPEAT_SECONDS = 1.5
 SYSTEM = "You are a helpful assistant."
-NOTE = "The prompt box works only while the notebook runs: run this cell to chat."
-ENDINGS = {"stop": "", "stopped": "Stopped.", "length": "Cut off: the number of new tokens is used up."}
-
-
-def fit(messages: list[dict[str, str]], tokenizer, limit: int) -> tuple[list[dict[str, str]], int]:
-    """Leave out the oldest turns until at most `limit` tokens are left; also returns how many turns went.
-
-    `messages`: system prompt, pairs of question and answer, a question. CourseError if that is too long.
-    """
-    for dropped in range(len(messages) // 2):
-        kept = messages[:1] + messages[1 + 2 * dropped :]
-        tokens = encode_chat(tokenizer, kept)["input_ids"].shape[1]
-        if tokens <= limit:
-            return kept, dropped
-    raise CourseError(
-        f"Your message makes a prompt of {tokens:,} tokens, but only {limit:,} fit beside the answer: "
-        f"shorten it by {tokens - limit:,} tokens, or lower the number of new tokens."
-    )
-
-
-def explain(error: Exception) -> str:
-    """One sentence: what went wrong, and what to do."""
-    if isinstance(error, CourseError):
-        return str(error)
-    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
-        return "The memory ran out: press Clear, or lower the number of new tokens, and send again."
-    what = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-    return f"The model failed ({what}): press Regenerate, or restart the kernel if it fails again."
-
-
-def keep_in_order(*controls: widgets.Widget) -> None:
-    """Let the kernel handle what these widgets report in the subshell (a thread) that the page names.
-
-    ipykernel 7.4 hands it to the subshell that last updated the widget instead: a click then overtakes the
-    text that it is meant for, or goes to a subshell that ended when the page was reloaded, and is lost.
-    """
-    for control in controls:
-        control.comm._reply_subshell_for = lambda data, subshell: subshell
 
 
 class PromptBox:
@@ -80,161 +36,102 @@ class PromptBox:
         if PromptBox.newest:
             PromptBox.newest.close()
         PromptBox.newest = self
-        self.model, self.tokenizer, self.show_routing = model, tokenizer, show_routing
-        self.messages, self.folder = [{"role": "system", "content": system}], Path(folder)
-        self._question: dict[str, str] | None = None  # the last one, also if it got no answer
-        self.context = model.config.max_position_embeddings
-        self._busy, self._stop, self._thread = threading.Lock(), threading.Event(), None
-        self._build(system, model.generation_config)
-        self._set_busy(False)
+        self.model = model  # None once the box is closed
+        self.tokenizer = tokenizer
+        self.folder = Path(folder)
+        self.show_routing = show_routing
+        self.conversation = Conversation(system)
+        self.worker = Worker()
+        self.view = View(system, model.generation_config, model.config.max_position_embeddings)
+        self._connect()
+        self._show_state(busy=False)
 
-    def _build(self, system: str, defaults) -> None:
-        def button(text, action, style=""):
-            made = widgets.Button(description=text, button_style=style, layout={"width": "auto"})
-            made.on_click(lambda _: action())
-            return made.add_class(f"chat-{text.lower()}")
+    def _connect(self) -> None:
+        """Give the buttons their work, and the controls that code uses a short name."""
+        view = self.view
+        view.send_button.on_click(lambda button: self._send())
+        view.stop_button.on_click(lambda button: self._stop())
+        view.again_button.on_click(lambda button: self._send_again())
+        view.clear_button.on_click(lambda button: self._clear())
+        view.save_button.on_click(lambda button: self._save())
+        self.entry = view.entry
+        self.system = view.system
+        self.new_tokens = view.new_tokens
+        self.temperature = view.temperature
+        self.top_p = view.top_p
+        self.send_button = view.send_button
+        self.stop_button = view.stop_button
+        self.again_button = view.again_button
+        self.clear_button = view.clear_button
+        self.save_button = view.save_button
 
-        wide, wrap, most = {"width": "auto"}, {"flex_flow": "row wrap"}, self.context // 2
-        heat = (defaults.temperature or 1.0) if defaults.do_sample else 0.0
-        self.system = widgets.Textarea(system, rows=2, layout=wide, tooltip="System prompt")
-        self.new_tokens = widgets.IntSlider(min(512, most), 1, most, description="New tokens")
-        self.temperature = widgets.FloatSlider(heat, min=0, max=2, step=0.05, description="Temperature")
-        self.top_p = widgets.FloatSlider(defaults.top_p or 1, min=0.05, max=1, step=0.05, description="Top-p")
-        sliders = widgets.Box([self.new_tokens, self.temperature, self.top_p], layout=wrap)
-        settings = widgets.Accordion([widgets.VBox([self.system, sliders])], titles=["Settings"])
-        self.log = widgets.VBox()
-        # Reversed, the scroll position stays at the end while the last bubble grows.
-        scroll = widgets.Box([self.log], layout={"flex_flow": "column-reverse"}).add_class("chat-log")
-        self.notice, self.status = (widgets.HTML().add_class(f"chat-{n}") for n in ("notice", "status"))
-        self.entry = widgets.Textarea(rows=3, layout=wide, continuous_update=False, tooltip="Your message")
-        self.entry.placeholder = "Type a message, then click Send, or press Tab and then Space."
-        self.send_button = button("Send", self._start, "primary")
-        self.stop_button = button("Stop", self._ask_to_stop, "warning")
-        self.again_button = button("Regenerate", lambda: self._start(again=True))
-        self.clear_button, self.save_button = button("Clear", self._clear), button("Save", self._save)
-        row = [self.send_button, self.stop_button, self.again_button, self.clear_button, self.save_button]
-        parts = [settings, scroll, self.notice, self.entry, widgets.Box(row, layout=wrap), self.status]
-        keep_in_order(*row, self.entry, self.system, *sliders.children)
-        self.view = widgets.VBox([widgets.HTML(STYLE), *parts]).add_class("chat")
+    def _repr_mimebundle_(self, **_) -> dict:
+        return self.view.mimebundle()
 
-    def _repr_mimebundle_(self, **_):
-        return self.view._repr_mimebundle_() | {"text/plain": NOTE, "text/html": f"<em>{NOTE}</em>"}
-
-    def _set_busy(self, busy: bool, sentence: str = "") -> None:
-        self.notice.value = html.escape(sentence)  # first: who sees the buttons change can read why
-        self.stop_button.disabled = not busy
-        for button in (self.send_button, self.again_button, self.clear_button):
-            button.disabled = busy or self.model is None
-
-    def _ask_to_stop(self) -> None:
-        self._stop.set()
-        self.notice.value = "Stopping after the token that is being computed."
-
-    def _clear(self) -> None:
-        if not self._busy.locked():  # a click that came too late for the disabled button
-            self.messages, self._question, self.log.children = self.messages[:1], None, ()
-            self.status.value = self.notice.value = ""
-
-    def _save(self) -> None:
-        paths = (self.folder / f"conversation-{number:03d}.json" for number in itertools.count(1))
-        path = next(path for path in paths if not path.exists())
-        try:
-            with path.open("x", encoding="utf-8") as file:  # "x" never overwrites
-                json.dump(self.messages, file, ensure_ascii=False, indent=2)
-            self.notice.value = f"Saved as {path.name}."
-        except OSError as error:
-            self.notice.value = f"Not saved ({error.strerror}): free some space, or choose another folder."
+    @property
+    def messages(self) -> list[Message]:
+        """What was said: the system prompt, then question and answer in turns."""
+        return self.conversation.messages
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end of the answer; False after `timeout` seconds. Interrupting the kernel stops it."""
-        try:
-            if self._thread:
-                self._thread.join(timeout)
-        except KeyboardInterrupt:
-            self._stop.set()
-            raise
-        return not self._busy.locked()
+        return self.worker.wait(timeout)
 
     def close(self) -> None:
         """Stop, and let go of the model so that its memory can be freed. What was said stays readable."""
-        self._stop.set()
+        self.worker.stop.set()
         self.wait(timeout=10)
         self.model = None
-        self._set_busy(False, "This box is closed: run its cell again for a new one.")
+        self._show_state(busy=False, sentence="This box is closed: run its cell again for a new one.")
 
-    def _start(self, again: bool = False) -> None:
-        text = self.entry.value.strip().encode("utf-8", "replace").decode()  # no half surrogate pairs
-        question = self._question if again else text and {"role": "user", "content": text}
-        if not question or self.model is None or not self._busy.acquire(blocking=False):
-            return  # nothing to send, or an answer is being written: a double click calls twice
-        self._stop.clear()
-        self._set_busy(True)
-        self._thread = threading.Thread(target=self._work, args=(question, self.model), daemon=True)
-        self._thread.start()
+    # What the buttons do. Each of these returns at once.
 
-    def _work(self, question: dict[str, str], model) -> None:
-        """The thread. Whatever happens, the box works again afterwards."""
+    def _send(self) -> None:
+        self._start(repair_text(self.entry.value.strip()))
+
+    def _send_again(self) -> None:
+        self._start(self.conversation.question, again=True)
+
+    def _start(self, question: str, again: bool = False) -> None:
+        """Let a thread answer `question`, unless it is empty or another answer is being written."""
+        if not question or self.model is None:
+            return
+        answer = Answer(self.model, self.tokenizer, self.conversation, self.view, self.worker.stop)
+        work = partial(self._work, answer, question, again)
+        self.worker.start(work, before=partial(self._show_state, busy=True))
+
+    def _stop(self) -> None:
+        self.worker.stop.set()
+        self.view.say("Stopping after the token that is being computed.")
+
+    def _clear(self) -> None:
+        if self.worker.busy:
+            return  # a click that came too late for the disabled button
+        self.conversation.clear()
+        self.view.clear()
+
+    def _save(self) -> None:
         try:
-            ending = self._answer(question, model)
+            path = self.conversation.save(self.folder)
+            self.view.say(f"Saved as {path.name}.")
+        except OSError as error:
+            self.view.say(f"Not saved ({error.strerror}): free some space, or choose another folder.")
+
+    # The thread.
+
+    def _work(self, answer: Answer, question: str, again: bool) -> None:
+        """Whatever happens, the box works again afterwards."""
+        try:
+            ending = answer.write(question, again, self.show_routing)
         except Exception as error:  # nobody would see the traceback of a thread
             ending = explain(error)
             traceback.clear_frames(error.__traceback__)  # they hold on to tensors
             torch.cuda.empty_cache()
-        self._set_busy(False, ending)
-        self._busy.release()
-        again = threading.Timer(REPEAT_SECONDS, self._repeat)
-        again.daemon = True
-        again.start()
+        self._show_state(busy=False, sentence=ending)
+        repeat = threading.Timer(REPEAT_SECONDS, self.view.repeat)
+        repeat.daemon = True
+        repeat.start()
 
-    def _repeat(self) -> None:
-        """Say the last updates once more: a page that is just being reloaded misses some, without a word."""
-        buttons = (self.send_button, self.stop_button, self.again_button, self.clear_button)
-        for part in (self.log, *self.log.children[-2:], *buttons, self.notice, self.status):
-            part.send_state()
-
-    def _answer(self, question: dict[str, str], model) -> str:
-        """Fill the bubble of the answer while the model generates; returns what to say at the end."""
-        length, text, old, shown, recorder = self.new_tokens.value, "", "", 0.0, nullcontext()
-        history, system = self.messages[1:], {"role": "system", "content": self.system.value}
-        if history and history[-2] is question:  # Regenerate: the old answer stays if there is no new one
-            history, old = history[:-2], history[-1]["content"]
-        prompt, dropped = fit([system, *history, question], self.tokenizer, self.context - length)
-        if question is not self._question:
-            asked, answer = widgets.HTML(render(question["content"])), widgets.HTML("…")
-            self.log.children += (asked.add_class("chat-user"), answer.add_class("chat-model"))
-            self._question, self.entry.value = question, ""
-            self.entry.focus()
-        bubble = self.log.children[-1]
-        options = {"max_new_tokens": length, "do_sample": self.temperature.value > 0}
-        if options["do_sample"]:
-            options |= {"temperature": self.temperature.value, "top_p": self.top_p.value}
-        if self.show_routing:
-            from helpers.routing import RoutingRecorder
-
-            recorder = RoutingRecorder(model)
-        try:
-            with recorder:
-                stream = stream_chat(model, self.tokenizer, prompt, stop=self._stop, **options)
-                for piece in stream:
-                    text += piece
-                    if time.monotonic() - shown >= REFRESH_SECONDS:
-                        bubble.value, shown = render(text), time.monotonic()
-                        self._report(stream)
-        finally:
-            if text:
-                self.messages = [system, *history, question, {"role": "assistant", "content": text}]
-            bubble.value = render(text or old) or "<em>no answer</em>"
-        self._report(stream, done=True)
-        if self.show_routing:
-            bubble.value += routing_strip(recorder.routing, self.tokenizer)
-        note = f"Left out to fit the context of {self.context:,} tokens: the oldest {dropped} turns. "
-        return note * bool(dropped) + ENDINGS[stream.finish_reason]
-
-    def _report(self, stream, done: bool = False) -> None:
-        fed, new, first = stream.prompt_tokens, stream.new_tokens, stream.first_token_seconds
-        figures = f"{fed:,} tokens in · {new:,} out · context {fed + new:,} of {self.context:,}"
-        if first is not None:
-            figures += f" · {stream.tokens_per_second:.1f} tokens/s · first after {first:.2f} s"
-        if not done and (shell := get_ipython()) and shell.display_trap.is_active:
-            figures += " · a cell is running: Stop may have to wait for its end"
-        self.status.value = figures
+    def _show_state(self, busy: bool, sentence: str = "") -> None:
+        self.view.say(sentence)  # first: who sees the buttons change can read why
+        self.view.set_buttons(can_send=not busy and self.model is not None, can_stop=busy)

@@ -1,38 +1,111 @@
-"""What the prompt box shows: a model's text as HTML that can do nothing, and the look of the bubbles."""
+"""What the prompt box shows of a text: HTML that can do nothing.
+
+A widget hands its HTML to the browser, and a browser runs what it finds there. So the text is escaped first;
+after that, the only tags in it are those that this module writes, and in a text they have no attributes.
+"""
 
 import html
-import itertools
 import re
 
-STYLE = """<style>
-.chat { border: 1px solid var(--jp-border-color2, #ccc); border-radius: 8px; padding: 10px; max-width: 860px }
-.chat .widget-html { height: auto } .chat .widget-html-content { line-height: 1.5; min-width: 0 }
-.chat-log { max-height: 420px; overflow-y: auto } .chat-log .widget-vbox { flex: none; overflow: visible }
-.chat-user { background: rgba(33, 150, 243, 0.28); align-self: flex-end }
-.chat-model { background: var(--jp-layout-color2, #eee); align-self: flex-start } .chat-status { opacity: .7 }
-.chat-user, .chat-model { max-width: 85%; padding: 6px 12px; border-radius: 12px; overflow-wrap: anywhere }
-.chat pre { padding: 8px; overflow-x: auto; white-space: pre; background: var(--jp-layout-color0, #fff) }
-.chat { --jp-widgets-inline-label-width: 90px } .chat-notice { color: var(--jp-warn-color0, #a60) }</style>"""
+# The first line of a block of code: ```, and what the writer says about the code, such as "python".
+OPENING = re.compile(r"\s*(?P<marks>`{3,})(?P<info>[^`]*)")
+CLOSING = re.compile(r"\s*(?P<marks>`{3,})\s*")
 
-
-# A fence that is not closed runs to the end: the rest of the code is still being generated.
-FENCE, CODE = r"```[^\n`]*\n(?P<fence>.*?)(?:\n?```\n?|\Z)", r"`(?P<code>[^`\n]+)`"
-BOLD, LINE = r"\*\*(?=\S)(?P<bold>[^*\n]+)(?<=\S)\*\*", r"(?P<line>\n)"
-MARKUP = re.compile("|".join((FENCE, CODE, BOLD, LINE)), re.DOTALL)
-TAGS = {"fence": "<pre><code>{}</code></pre>", "code": "<code>{}</code>", "bold": "<b>{}</b>", "line": "<br>"}
+# What may stand inside a line. The name of a group says what was found.
+INLINE = re.compile(
+    r"""
+      (?<!`) `   (?P<code>    [^`]+               ) `   (?!`)  # `code`
+    | (?<!`) ``  (?P<quoting> [^`]+ (`[^`]+)*     ) ``  (?!`)  # ``code with a ` in it``
+    | (?<!`) ``` (?P<fenced>  (?=\S) [^`]+ (?<=\S)) ``` (?!`)  # ```code``` with no space at its ends
+    | \*\*       (?P<bold>    (?=\S) [^*]+ (?<=\S)) \*\*       # **bold** with no space at its ends
+    """,
+    re.VERBOSE,
+)
+TAGS = {"code": "code", "quoting": "code", "fenced": "code", "bold": "b"}
 
 
 def render(text: str) -> str:
-    """HTML of a text: code fences, inline code, bold, line breaks. All else is escaped and shows as typed."""
-    return MARKUP.sub(lambda m: TAGS[m.lastgroup].format(m[m.lastgroup]), html.escape(text))
+    """HTML of a text: blocks of code, inline code, bold, line breaks. All else shows as it was typed."""
+    lines = html.escape(text).split("\n")
+    longest_below = longest_closings_below(lines)
+    parts = []
+    here = 0
+    while here < len(lines):
+        if opens_code(lines[here], longest_below[here]) and here + 1 < len(lines):
+            end = end_of_code(lines, here)
+            parts.append(render_code(lines[here], lines[here + 1 : end]))
+            here = end + 1  # below the closing line
+        else:
+            parts.append(render_line(lines[here]))
+            here += 1
+            if here < len(lines):
+                parts.append("<br>")
+    return "".join(parts)
+
+
+def longest_closings_below(lines: list[str]) -> list[int]:
+    """For each line, how many backticks the longest line of only backticks below it has; 0 if none is."""
+    below = []
+    longest = 0
+    for line in reversed(lines):
+        below.append(longest)
+        closing = CLOSING.fullmatch(line)
+        if closing:
+            longest = max(longest, len(closing["marks"]))
+    below.reverse()
+    return below
+
+
+def opens_code(line: str, longest_below: int) -> bool:
+    """Whether a block of code begins with this line.
+
+    One that is not closed is still being written. But several words behind the backticks may also be the
+    beginning of a sentence: they open a block only if a line below closes it.
+    """
+    opening = OPENING.fullmatch(line)
+    if not opening:
+        return False
+    words = opening["info"].split()
+    return len(words) <= 1 or longest_below >= len(opening["marks"])
+
+
+def end_of_code(lines: list[str], start: int) -> int:
+    """Number of the line that closes the block opened in line `start`; without one, the number of lines."""
+    marks = OPENING.fullmatch(lines[start])["marks"]
+    for number in range(start + 1, len(lines)):
+        closing = CLOSING.fullmatch(lines[number])
+        if closing and len(closing["marks"]) >= len(marks):
+            return number
+    return len(lines)
+
+
+def render_code(opening: str, code: list[str]) -> str:
+    """HTML of a block of code; what its first line says about it, such as "python", stands above it."""
+    info = OPENING.fullmatch(opening)["info"].strip()
+    label = ""
+    if info:
+        label = f"<b>{info}</b>"
+    return label + "<pre><code>" + "\n".join(code) + "</code></pre>"
+
+
+def render_line(line: str) -> str:
+    """HTML of one line of text, which is escaped already: inline code and bold."""
+
+    def in_tag(found: re.Match) -> str:
+        tag = TAGS[found.lastgroup]
+        return f"<{tag}>{found[found.lastgroup]}</{tag}>"
+
+    return INLINE.sub(in_tag, line)
 
 
 def routing_strip(routing, tokenizer) -> str:
     """HTML: the tokens of an answer, coloured by their first expert in the last layer of a `Routing`."""
+    tokens = routing.token_id[routing.decode].tolist()
+    first_experts = routing.experts[routing.decode, -1, 0].tolist()
     spans = []
-    for token, (expert, *_) in zip(routing.token_id, routing.experts[:, -1].tolist(), strict=True):
-        style = f"background: hsl({137 * expert % 360}, 70%, 80%); color: #222"
-        text = html.escape(tokenizer.decode([int(token)]))
+    for token, expert in zip(tokens, first_experts, strict=True):
+        text = html.escape(tokenizer.decode([token]))
+        hue = 137 * expert % 360  # 137 degrees on the colour circle: neighbours look different
+        style = f"background: hsl({hue}, 70%, 80%); color: #222"
         spans.append(f'<span title="expert {expert}" style="{style}">{text}</span>')
-    answer = "".join(itertools.compress(spans, routing.decode))
-    return f"<hr>First expert of each token in layer {routing.layers[-1]}: {answer}"
+    return f"<hr>First expert of each token in layer {routing.layers[-1]}: {''.join(spans)}"

@@ -2,6 +2,6 @@
 
 import sys
 
-from helpers.vram.forecasting import main
+from helpers.vram.command import main
 
 sys.exit(main())

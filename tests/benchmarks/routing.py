@@ -38,13 +38,16 @@ def recompute_and_copy(model):
     kept = []
 
     def hook(module, args, output):
-        logits = torch.nn.functional.linear(args[0].reshape(-1, args[0].shape[-1]), module.weight)
-        weights, experts = logits.softmax(-1, dtype=torch.float).topk(module.top_k)
+        hidden = args[0].flatten(0, -2)  # (tokens, hidden)
+        logits = torch.nn.functional.linear(hidden, module.weight)
+        probabilities = logits.softmax(-1, dtype=torch.float)
+        weights, experts = probabilities.topk(module.top_k)
         kept.append((weights.cpu(), experts.cpu()))
 
     with ExitStack() as hooks:
-        for router in find_routers(model)[0].values():
-            hooks.callback(router.register_forward_hook(hook).remove)
+        for router in find_routers(model):
+            handle = router.module.register_forward_hook(hook)
+            hooks.callback(handle.remove)
         yield
 
 
@@ -89,32 +92,39 @@ def seconds(model, way, inputs, new_tokens):
     return time.perf_counter() - started
 
 
-def main():
+def read_options():
     parser = argparse.ArgumentParser(description="What recording the routing costs.")
     parser.add_argument("model", nargs="?", help="folder of a model; default: a random one")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--prompt", type=int, default=64, help="tokens")
     parser.add_argument("--new-tokens", type=int, default=24)
     parser.add_argument("--batch", type=int, default=1)
-    options = parser.parse_args()
-    if options.model:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            options.model, dtype=torch.bfloat16, device_map="auto"
-        )
-    else:
+    return parser.parse_args()
+
+
+def load_model(folder):
+    """The model of a folder on all GPUs, or the random one on one thread."""
+    if folder is None:
         torch.set_num_threads(1)
-        model = random_model()
+        return random_model()
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map="auto")
+
+
+def main():
+    options = read_options()
+    model = load_model(options.model)
     model.generation_config.pad_token_id = 0
-    ids = torch.randint(1, model.config.vocab_size, (options.batch, options.prompt), device=model.device)
+    shape = (options.batch, options.prompt)
+    ids = torch.randint(1, model.config.vocab_size, shape, device=model.device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     for way in WAYS:  # warm up
         seconds(model, way, inputs, 2)
     ratios = {way: [] for way in WAYS}
     for _ in range(options.rounds):
-        taken = {
-            way: seconds(model, way, inputs, options.new_tokens) for way in random.sample(WAYS, len(WAYS))
-        }
+        taken = {}
+        for way in random.sample(WAYS, len(WAYS)):
+            taken[way] = seconds(model, way, inputs, options.new_tokens)
         for way in WAYS:
             ratios[way].append(taken[way] / taken[plain])
     print(f"plain: {taken[plain]:.2f} s, {options.rounds} rounds; ratio to it: median (quartiles)")

@@ -19,8 +19,11 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests" / "prompt_box"))  # for the hostile texts, which both folders use
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+START_SECONDS = 240  # a safety net: JupyterLab takes some seconds
 # A settings file each: no news, no windowing (it takes cells out of the page that are not in view).
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -32,60 +35,70 @@ class Lab:
     """A running JupyterLab: its address, its token and its folder of notebooks."""
 
     def __init__(self, folder: Path):
-        self.folder, self.token = folder / "notebooks", secrets.token_hex(16)
+        self.token = secrets.token_hex(16)
+        self.folder = folder / "notebooks"
         self.folder.mkdir()
+        self.runtime = folder / "run"
+        self.log = (folder / "log").open("w")
         for name, content in SETTINGS.items():
             file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(content))
-        own = {
-            name: str(folder / name.lower())
-            for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "COURSE_CACHE")
-        }
-        own |= {
-            "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
-            "JUPYTER_RUNTIME_DIR": str(folder / "run"),
-        }
-        own |= {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "PYTHONPATH": str(ROOT)}
-        environment = {**os.environ, **own, "JUPYTER_TOKEN": self.token, "NO_PROXY": "127.0.0.1"}
-        environment.pop("COURSE_MODEL", None)
-        options = [
+        self.process = subprocess.Popen(
+            self.command(),
+            env=self.environment(folder),
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that its kernels can be stopped with it
+        )
+        self.url = self.wait_for_address()
+
+    def command(self) -> list[str]:
+        return [
+            sys.executable,
+            "-m",
+            "jupyterlab",
             "--no-browser",
             "--allow-root",
             "--ip=127.0.0.1",
             "--port=0",
             f"--notebook-dir={self.folder}",
+            "--LabApp.expose_app_in_browser=True",  # the tests run commands through window.jupyterapp
             # Should the tests be killed, kernels and server end by themselves.
             "--MappingKernelManager.cull_idle_timeout=300",
             "--ServerApp.shutdown_no_activity_timeout=300",
         ]
-        self.log = (folder / "log").open("w")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options, "--LabApp.expose_app_in_browser=True"],
-            env=environment,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that its kernels can be stopped with it
-        )
-        self.url = self.wait_for_address(folder / "run")
 
-    def wait_for_address(self, runtime: Path) -> str:
-        end = time.monotonic() + 60
+    def environment(self, folder: Path) -> dict[str, str]:
+        environment = dict(os.environ)
+        environment.pop("COURSE_MODEL", None)
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "COURSE_CACHE"):
+            environment[name] = str(folder / name.lower())
+        environment["JUPYTERLAB_SETTINGS_DIR"] = str(folder / "settings")
+        environment["JUPYTERLAB_WORKSPACES_DIR"] = str(folder / "workspaces")
+        environment["JUPYTER_RUNTIME_DIR"] = str(self.runtime)
+        environment["JUPYTER_TOKEN"] = self.token
+        environment["NO_PROXY"] = "127.0.0.1"
+        environment["PYTHONPATH"] = str(ROOT)
+        return environment
+
+    def wait_for_address(self) -> str:
+        end = time.monotonic() + START_SECONDS
         while time.monotonic() < end and self.process.poll() is None:
-            for file in runtime.glob("jpserver-*.json"):
-                if text := file.read_text():
+            for file in self.runtime.glob("jpserver-*.json"):
+                text = file.read_text()
+                if text:  # it is created empty
                     return json.loads(text)["url"]
             time.sleep(0.1)
+        self.stop()
         raise RuntimeError(f"JupyterLab did not start:\n{Path(self.log.name).read_text()[-2000:]}")
 
     def write(self, name: str, *sources: str) -> str:
         """Write a notebook of code cells and return the address that opens it."""
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
-        notebook.metadata["kernelspec"] = {
-            "name": "python3",
-            "display_name": "Python 3",
-            "language": "python",
-        }
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook.metadata["kernelspec"] = kernel
         nbformat.write(notebook, self.folder / name)
         return self.address(name)
 
@@ -118,7 +131,7 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def browser(lab):
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import sync_playwright  # imported late: it may be missing, see `lab`
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)

@@ -1,13 +1,15 @@
 """A stand-in for the model, for the kernel of the browser tests: its answer is what the question asks for.
 
-`echo TEXT` answers TEXT, piece by piece; `slow N` answers N numbers at 20 a second; `fail` runs out of
-memory. Everything else in these tests is real: the box, its thread, its widgets, the page.
+`echo TEXT` answers TEXT, piece by piece; `slow N` answers N numbers at 20 a second; `forever` answers numbers
+until it is stopped; `fail` runs out of memory. Everything else in these tests is real: the box, its thread,
+its widgets, the page.
 """
 
+import itertools
 import time
 from types import SimpleNamespace
 
-from helpers.prompt_box import box as prompt_box
+from helpers.prompt_box import PromptBox, answer, conversation
 
 
 class Model:
@@ -16,20 +18,30 @@ class Model:
 
 
 class Stream:
+    """What `stream_chat` returns."""
+
     def __init__(self, question, stop):
         self.command, _, self.rest = question.partition(" ")
-        self.stop, self.prompt_tokens, self.new_tokens = stop, len(question), 0
-        self.tokens_per_second, self.first_token_seconds, self.finish_reason = 20.0, 0.1, None
+        self.stop = stop
+        self.prompt_tokens = len(question)
+        self.new_tokens = 0
+        self.tokens_per_second = 20.0
+        self.first_token_seconds = 0.1
+        self.finish_reason = None
 
     def pieces(self):
         if self.command == "fail":
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        if self.command == "forever":
+            return self.count(itertools.count())
         if self.command == "slow":
-            for number in range(int(self.rest)):
-                time.sleep(0.05)
-                yield f"{number} "
-        else:
-            yield from (self.rest[i : i + 9] for i in range(0, len(self.rest), 9))
+            return self.count(range(int(self.rest)))
+        return (self.rest[start : start + 9] for start in range(0, len(self.rest), 9))
+
+    def count(self, numbers):
+        for number in numbers:
+            time.sleep(0.05)
+            yield f"{number} "
 
     def __iter__(self):
         self.finish_reason = "stopped"
@@ -42,7 +54,9 @@ class Stream:
 
 
 def encode_chat(tokenizer, messages):
-    return {"input_ids": SimpleNamespace(shape=(1, sum(len(m["content"]) for m in messages)))}
+    """One token a character."""
+    characters = sum(len(message["content"]) for message in messages)
+    return {"input_ids": SimpleNamespace(shape=(1, characters))}
 
 
 def stream_chat(model, tokenizer, messages, *, stop, **options):
@@ -51,5 +65,6 @@ def stream_chat(model, tokenizer, messages, *, stop, **options):
 
 def make_box(**options):
     """A PromptBox on the stand-in."""
-    prompt_box.encode_chat, prompt_box.stream_chat = encode_chat, stream_chat
-    return prompt_box.PromptBox(Model(), None, **options)
+    conversation.encode_chat = encode_chat
+    answer.stream_chat = stream_chat
+    return PromptBox(Model(), None, **options)

@@ -15,92 +15,122 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
 from torch.profiler import profile
 
-from helpers import EMBEDDED_MODEL
-from helpers.vram import forecasting as vram
+from helpers import EMBEDDED_MODEL, GIB, compat, vram
+from helpers.vram.forecasting import CUBLAS_WORKSPACE, parameters_by_place
+from helpers.vram.measuring import peak_of_tensors
 
 RESULTS = Path(__file__).with_name("vram_results.json")
-SHARD = 4 * 10**9
-# batch, prompt, new, attention, sampling
+FILE_BYTES = 4 * 10**9  # a new file of the checkpoint begins before this is exceeded
+HOPPER_WORKSPACE = 32 * 2**20  # what PyTorch allocates for cuBLAS on a Hopper GPU
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+
+
+class Point(NamedTuple):
+    """One request: `batch` prompts of `prompt` tokens get `new` new ones each."""
+
+    batch: int
+    prompt: int
+    new: int
+    attention: str = "sdpa"
+    sampling: bool = False
+
+
 POINTS = [
-    (1, 512, 64, "sdpa", False),
-    (1, 2048, 64, "sdpa", False),
-    (1, 2048, 64, "sdpa", True),
-    (1, 8192, 64, "sdpa", False),
-    (1, 32000, 16, "sdpa", False),
-    (4, 512, 64, "sdpa", True),
-    (8, 2048, 64, "sdpa", False),
-    (16, 1024, 64, "sdpa", False),
-    (32, 512, 64, "sdpa", False),
-    (32, 512, 64, "sdpa", True),
-    (1, 2048, 16, "eager", False),
-    (1, 8192, 16, "eager", False),
-    (8, 1024, 16, "eager", False),
-    (4, 16, 512, "sdpa", False),
+    Point(1, 512, 64),
+    Point(1, 2048, 64),
+    Point(1, 2048, 64, sampling=True),
+    Point(1, 8192, 64),
+    Point(1, 32000, 16),
+    Point(4, 512, 64, sampling=True),
+    Point(8, 2048, 64),
+    Point(16, 1024, 64),
+    Point(32, 512, 64),
+    Point(32, 512, 64, sampling=True),
+    Point(1, 2048, 16, "eager"),
+    Point(1, 8192, 16, "eager"),
+    Point(8, 1024, 16, "eager"),
+    Point(4, 16, 512),
 ]
 
 
-def checkpoint_tensors(config):
+def checkpoint_tensors(config) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes in the hub's layout, with one tensor per expert and projection."""
-    hidden, width = config.hidden_size, config.moe_intermediate_size
+    hidden = config.hidden_size
+    width = config.moe_intermediate_size
+    projections = {"gate": (width, hidden), "up": (width, hidden), "down": (hidden, width)}
     for name, parameter in vram.meta_model(config).named_parameters():
         if name.endswith("experts.gate_up_proj"):
             for expert in range(config.num_experts):
-                for part, shape in (
-                    ("gate", (width, hidden)),
-                    ("up", (width, hidden)),
-                    ("down", (hidden, width)),
-                ):
+                for part, shape in projections.items():
                     yield name.replace("gate_up_proj", f"{expert}.{part}_proj.weight"), shape
         elif not name.endswith("experts.down_proj"):
             yield name, tuple(parameter.shape)
 
 
-def write_checkpoint(folder: Path, config, shard_bytes: int = SHARD) -> None:
-    """Random bf16 weights in shards with an index, one shard in memory at a time."""
-    shards = [[]]
-    free = shard_bytes
-    for name, shape in checkpoint_tensors(config):
-        size = 2 * torch.Size(shape).numel()
-        if size > free and shards[-1]:
-            shards.append([])
-            free = shard_bytes
-        shards[-1].append((name, shape))
+def bf16_bytes(shape: tuple[int, ...]) -> int:
+    """Bytes of a bf16 tensor."""
+    return 2 * torch.Size(shape).numel()
+
+
+def split_into_files(tensors, file_bytes: int) -> list[list]:
+    """Lists of (name, shape), one for each file of the checkpoint."""
+    files = [[]]
+    free = file_bytes
+    for name, shape in tensors:
+        size = bf16_bytes(shape)
+        if size > free and files[-1]:
+            files.append([])
+            free = file_bytes
+        files[-1].append((name, shape))
         free -= size
+    return files
+
+
+def random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Ones for a norm, else random numbers as in a model before training."""
+    if "norm" in name:
+        return torch.ones(shape, dtype=torch.bfloat16)
+    return torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02, generator=generator)
+
+
+def write_checkpoint(folder: Path, config, file_bytes: int = FILE_BYTES) -> None:
+    """Random bf16 weights in several files with an index, one file in memory at a time."""
+    files = split_into_files(checkpoint_tensors(config), file_bytes)
     generator = torch.Generator().manual_seed(0)
     weight_map = {}
-    for number, shard in enumerate(shards, 1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {
-            name: torch.ones(shape, dtype=torch.bfloat16)
-            if "norm" in name
-            else torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02, generator=generator)
-            for name, shape in shard
-        }
+    total = 0
+    for number, entries in enumerate(files, 1):
+        file = f"model-{number:05d}-of-{len(files):05d}.safetensors"
+        tensors = {name: random_tensor(name, shape, generator) for name, shape in entries}
         save_file(tensors, folder / file, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(tensors, file)
+        weight_map.update(dict.fromkeys(tensors, file))
+        total += sum(bf16_bytes(shape) for _, shape in entries)
         print(f"wrote {file}", flush=True)
-    total = sum(2 * torch.Size(shape).numel() for shard in shards for _, shape in shard)
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     config.save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+    for name in TOKENIZER_FILES:
         if (EMBEDDED_MODEL / name).is_file():
             shutil.copy(EMBEDDED_MODEL / name, folder)
 
 
 class Peak:
+    """Filled when the measurement ends."""
+
     bytes = 0
 
 
 @contextmanager
-def peak_memory(device: str, weights: int = 0):
+def peak_memory(device: str, weights: int = 0) -> Iterator[Peak]:
     """Measures the peak of allocated bytes: on a GPU all of them, on a CPU `weights` plus what is new."""
     peak = Peak()
     if device == "cuda":
@@ -112,126 +142,189 @@ def peak_memory(device: str, weights: int = 0):
         return
     with profile(profile_memory=True) as profiler:
         yield peak
-    live = highest = 0
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        highest = max(highest, live)
-    peak.bytes = weights + highest
+    peak.bytes = weights + peak_of_tensors(profiler)
+
+
+def workspace_bytes(device: str) -> int:
+    """What PyTorch allocates for cuBLAS."""
+    if device == "cpu":
+        return 0
+    if torch.cuda.get_device_capability()[0] == 9:
+        return HOPPER_WORKSPACE
+    return CUBLAS_WORKSPACE
 
 
 def predict(config, device, attention="sdpa", placement=None, **request) -> dict[str, int]:
-    """Peaks of one device, weights included: {"weights", "prefill", "decode"}; default: all modules on it."""
+    """Peaks of GPU 0, weights included: "weights", "prefill", "decode". Default: all modules are on it."""
     model = vram.meta_model(config, attention=attention)
     placement = placement or {"": 0}
-    on_it = [model.get_submodule(part) for part, place in placement.items() if place == 0]
-    weights = sum(p.nbytes for p in {p: None for module in on_it for p in module.parameters()})
-    above = vram.run(model, placement, on_cpu=device == "cpu", **request)
-    workspace = 0
-    if device == "cuda":
-        workspace = 32 * 2**20 if torch.cuda.get_device_capability()[0] == 9 else vram.CUBLAS_WORKSPACE
-    return {"weights": weights} | {p: weights + above[p].get(0, 0) + workspace for p in ("prefill", "decode")}
-
-
-def generate(model, batch, prompt, new, sampling) -> None:
-    ids = torch.randint(10, 400, (batch, prompt), device=model.device)
-    mask = torch.ones_like(ids)
-    sampler = {"do_sample": sampling}
-    if sampling:
-        sampler |= {"temperature": 0.7, "top_p": 0.8, "top_k": 20}
-    model.generate(ids, attention_mask=mask, min_new_tokens=new, max_new_tokens=new, **sampler)
-
-
-def compare(name: str, measured: int, forecast: int, weights: int) -> dict:
-    above = (forecast - weights) / max(1, measured - weights) - 1
-    return {"name": name, "measured": measured, "forecast": forecast, "weights": weights} | {
-        "error": forecast / measured - 1,
-        "error_above_weights": above,
+    weights = sum(parameter.nbytes for parameter in parameters_by_place(model, placement)[0])
+    above = vram.simulate(model, placement, on_cpu=device == "cpu", **request)
+    base = weights + workspace_bytes(device)
+    return {
+        "weights": weights,
+        "prefill": base + above["prefill"].get(0, 0),
+        "decode": base + above["decode"].get(0, 0),
     }
 
 
-def measure_all(config, folder: Path, device: str, points) -> list[dict]:
+def generate(model, batch: int, prompt: int, new: int, sampling: bool) -> None:
+    """A real request of this size with random tokens."""
+    ids = torch.randint(10, 400, (batch, prompt), device=model.device)
+    options = {"do_sample": sampling}
+    if sampling:
+        options = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
+    model.generate(
+        ids, attention_mask=torch.ones_like(ids), min_new_tokens=new, max_new_tokens=new, **options
+    )
+
+
+def compare(name: str, measured: int, predicted: int, weights: int) -> dict:
+    """One row of the result."""
+    return {
+        "name": name,
+        "measured": measured,
+        "forecast": predicted,
+        "weights": weights,
+        "error": predicted / measured - 1,
+        "error_above_weights": (predicted - weights) / max(1, measured - weights) - 1,
+    }
+
+
+def highest(peaks: dict[str, int]) -> int:
+    """The higher of the two phases."""
+    return max(peaks["prefill"], peaks["decode"])
+
+
+def measure_point(model, config, device: str, point: Point) -> dict:
+    """One request on a loaded model."""
+    model.set_attn_implementation(point.attention)
+    request = point._asdict()
+    attention = request.pop("attention")
+    peaks = predict(config, device, attention, **request)
+    with peak_memory(device, peaks["weights"]) as peak:
+        generate(model, **request)
+    choice = "greedy"
+    if point.sampling:
+        choice = "sampling"
+    name = f"{point.batch} x {point.prompt} + {point.new}, {attention}, {choice}"
+    row = compare(name, peak.bytes, highest(peaks), peaks["weights"])
+    if device == "cuda":
+        row["reserved"] = torch.cuda.max_memory_reserved()
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def measure_chat(model, tokenizer, config, device: str) -> list[dict]:
+    """One chat, as the learner sees it."""
+    from helpers import inference  # imported late: the other measurements do without
+
+    weights = predict(config, device, batch=1, prompt=16, new=2)["weights"]
+    messages = [{"role": "user", "content": "Give me a short introduction to large language model."}]
+    with peak_memory(device, weights) as peak:
+        stream = inference.stream_chat(model, tokenizer, messages, max_new_tokens=32, do_sample=False)
+        pieces = list(stream)
+    peaks = predict(config, device, batch=1, prompt=stream.prompt_tokens, new=max(1, stream.new_tokens))
+    print(f"chat: {len(pieces)} pieces, {stream.new_tokens} tokens, {stream.finish_reason}", flush=True)
+    if device == "cpu":  # the profiler does not see the thread that generates
+        return []
+    return [compare("stream_chat", peak.bytes, highest(peaks), weights)]
+
+
+def measure_all(config, folder: Path, device: str, points: list[Point]) -> list[dict]:
     """All points on a model that helpers.inference loads: loading, generate, one chat."""
-    from helpers import inference
-    from helpers.inference import chat
+    from helpers import inference  # imported late: the other measurements do without
 
     results = []
     with peak_memory(device) as peak:
         model, tokenizer = inference.load(folder)
-    whole = predict(config, device, batch=1, prompt=16, new=2)
-    fused = 2 * config.num_experts * config.moe_intermediate_size * config.hidden_size * 2
     if device == "cuda":
-        results.append(compare("loading", peak.bytes, whole["weights"] + fused, whole["weights"]))
-    for batch, prompt, new, attention, sampling in points:
-        model.set_attn_implementation(attention)
-        request = {"batch": batch, "prompt": prompt, "new": new, "sampling": sampling}
-        plan = predict(config, device, attention, **request)
-        with peak_memory(device, plan["weights"]) as peak:
-            generate(model, **request)
-        name = f"{batch} x {prompt} + {new}, {attention}, {'sampling' if sampling else 'greedy'}"
-        results.append(compare(name, peak.bytes, max(plan["prefill"], plan["decode"]), plan["weights"]))
-        if device == "cuda":
-            results[-1]["reserved"] = torch.cuda.max_memory_reserved()
-        print(json.dumps(results[-1]), flush=True)
+        weights = predict(config, device, batch=1, prompt=16, new=2)["weights"]
+        fused = 2 * config.num_experts * config.moe_intermediate_size * config.hidden_size * 2
+        results.append(compare("loading", peak.bytes, weights + fused, weights))
+    for point in points:
+        results.append(measure_point(model, config, device, point))
     model.set_attn_implementation("sdpa")
-    with peak_memory(device, whole["weights"]) as peak:
-        messages = [{"role": "user", "content": "Give me a short introduction to large language model."}]
-        stream = chat.stream_chat(model, tokenizer, messages, max_new_tokens=32, do_sample=False)
-        pieces = list(stream)
-    request = {"batch": 1, "prompt": stream.prompt_tokens, "new": max(1, stream.new_tokens)}
-    plan = predict(config, device, **request)
-    print(
-        f"stream_chat: {len(pieces)} pieces, {stream.new_tokens} tokens, {stream.finish_reason}", flush=True
-    )
-    if device == "cuda":  # on a CPU, the profiler does not see the thread that generates
-        results.append(
-            compare("stream_chat", peak.bytes, max(plan["prefill"], plan["decode"]), plan["weights"])
-        )
-    return results
+    return results + measure_chat(model, tokenizer, config, device)
 
 
 def measure_halves(config, folder: Path, device: str, prompt: int) -> list[dict]:
     """Each half of a map for two cards on the one GPU, the other half computed by the CPU; prefill only."""
-    from accelerate import dispatch_model
+    from accelerate import dispatch_model  # imported late: only this measurement needs them
     from transformers import AutoModelForCausalLM
 
-    model = vram.meta_model(config)
-    half = sum(parameter.nbytes for parameter in model.parameters()) * 0.9
-    placement = vram.device_map(model, {0: int(half), 1: int(half)})
+    on_meta = vram.meta_model(config)
+    half = int(0.9 * sum(parameter.nbytes for parameter in on_meta.parameters()))
+    placement = compat.auto_device_map(on_meta, {0: half, 1: half, "cpu": 0}, explicit=True)
     results = []
     for gpu in (0, 1):
+        here = dict.fromkeys(placement, "cpu")
+        simulated = dict.fromkeys(placement, 1)
+        for part, place in placement.items():
+            if place == gpu:
+                here[part] = 0
+                simulated[part] = 0
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
-        where = {part: 0 if place == gpu else "cpu" for part, place in placement.items()}
-        model = dispatch_model(model, where, main_device="cpu")  # else the GPU would compute all of it
-        ours = {part: 0 if place == gpu else 1 for part, place in placement.items()}
-        plan = predict(config, device, placement=ours, batch=1, prompt=prompt, new=1)
-        with peak_memory(device, plan["weights"]) as peak:
-            generate(model, 1, prompt, 1, False)
+        model = dispatch_model(model, here, main_device="cpu")  # else the GPU would compute all of it
+        peaks = predict(config, device, placement=simulated, batch=1, prompt=prompt, new=1)
+        with peak_memory(device, peaks["weights"]) as peak:
+            generate(model, batch=1, prompt=prompt, new=1, sampling=False)
         name = f"half {gpu} of two, 1 x {prompt}, prefill"
-        results.append(compare(name, peak.bytes, plan["prefill"], plan["weights"]))
+        results.append(compare(name, peak.bytes, peaks["prefill"], peaks["weights"]))
         del model
     return results
 
 
+def driver_version() -> str:
+    """Of the first GPU."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=60)
+    return answer.stdout.split("\n")[0]
+
+
 def describe(device: str) -> dict:
-    import accelerate
+    """With what it was measured."""
+    import accelerate  # imported late: only their versions are needed
     import transformers
 
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    cuda = device == "cuda"
-    return {
-        "gpu": torch.cuda.get_device_name() if cuda else "no GPU",
-        "driver": subprocess.run(query, capture_output=True, text=True).stdout.split("\n")[0]
-        if cuda
-        else "none",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "accelerate": accelerate.__version__,
-        },
-        "date": datetime.date.today().isoformat(),
+    gpu = "no GPU"
+    driver = "none"
+    if device == "cuda":
+        gpu = torch.cuda.get_device_name()
+        driver = driver_version()
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "accelerate": accelerate.__version__,
     }
+    return {"gpu": gpu, "driver": driver, "versions": versions, "date": datetime.date.today().isoformat()}
+
+
+def measure(arguments: argparse.Namespace) -> list[dict]:
+    """All measurements that the arguments ask for."""
+    config = vram.load_config("real")
+    points = POINTS
+    file_bytes = FILE_BYTES
+    if arguments.tiny:
+        config = vram.load_config(EMBEDDED_MODEL)
+        points = [
+            point._replace(prompt=min(point.prompt, 512), new=min(point.new, 8))
+            for point in POINTS
+            if point.batch < 16
+        ]
+        file_bytes = 10**6
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        if not (folder / "model.safetensors.index.json").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_checkpoint(folder, config, file_bytes)
+        results = measure_all(config, folder, arguments.device, points)
+        if arguments.device == "cuda":
+            torch.cuda.empty_cache()
+            if not arguments.skip_halves:
+                results += measure_halves(config, folder, arguments.device, 256)
+    return results
 
 
 def main() -> int:
@@ -245,28 +338,16 @@ def main() -> int:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         print("This machine has no CUDA GPU: run it on one, or use --tiny --device cpu.", file=sys.stderr)
         return 1
-    config, points = vram.load_config("real"), POINTS
-    if arguments.tiny:
-        config = vram.load_config(EMBEDDED_MODEL)
-        points = [(b, min(p, 512), min(n, 8), attention, s) for b, p, n, attention, s in POINTS if b < 16]
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary)
-        if not (folder / "model.safetensors.index.json").is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_checkpoint(folder, config, 10**6 if arguments.tiny else SHARD)
-        results = measure_all(config, folder, arguments.device, points)
-        if arguments.device == "cuda":
-            torch.cuda.empty_cache()
-            if not arguments.skip_halves:
-                results += measure_halves(config, folder, arguments.device, 256)
+    results = measure(arguments)
     print(f"{'':<44} {'measured':>10} {'forecast':>10} {'error':>8} {'above weights':>14}")
     for row in results:
-        measured, forecast = row["measured"] / vram.GIB, row["forecast"] / vram.GIB
-        errors = f"{row['error']:>+8.2%} {row['error_above_weights']:>+14.2%}"
-        print(f"{row['name']:<44} {measured:>10.4f} {forecast:>10.4f} {errors}")
-    out = arguments.out or (None if arguments.tiny else RESULTS)
+        sizes = f"{row['measured'] / GIB:>10.4f} {row['forecast'] / GIB:>10.4f}"
+        print(f"{row['name']:<44} {sizes} {row['error']:>+8.2%} {row['error_above_weights']:>+14.2%}")
+    out = arguments.out
+    if out is None and not arguments.tiny:
+        out = RESULTS
     if out:
-        record = describe(arguments.device) | {"points": results}
+        record = {**describe(arguments.device), "points": results}
         out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return 0
 

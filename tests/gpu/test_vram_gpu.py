@@ -20,7 +20,8 @@ def test_forecast_agrees_with_a_gpu(tmp_path):
     assert len(points) >= 12
     for point in points:
         assert abs(point["error"]) <= 0.01, point
-        assert point["name"] == "loading" or abs(point["error_above_weights"]) <= 0.05, point
+        if point["name"] != "loading":
+            assert abs(point["error_above_weights"]) <= 0.05, point
 
 
 def test_the_script_works_on_a_tiny_model_and_the_cpu(tmp_path):
@@ -30,6 +31,7 @@ def test_the_script_works_on_a_tiny_model_and_the_cpu(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     record = json.loads(out.read_text(encoding="utf-8"))
-    assert record["gpu"] == "no GPU" and len(record["points"]) >= 10
+    assert record["gpu"] == "no GPU"
+    assert len(record["points"]) >= 10
     for point in record["points"]:
         assert abs(point["error_above_weights"]) <= 0.01, point

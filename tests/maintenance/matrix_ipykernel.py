@@ -26,36 +26,36 @@ def make_environment(folder: Path, version: str) -> Path:
     (own / "shared.pth").write_text(f"{shared}\n")
     (folder / "share").mkdir(exist_ok=True)
     (folder / "share" / "jupyter").symlink_to(Path(sys.prefix) / "share" / "jupyter")  # JupyterLab's page
-    wanted = f"ipykernel=={version}" if version else "ipykernel>=7.1,<8"
-    command = [python, "-m", "pip", "install", "-q", "--upgrade", "--ignore-installed", "--no-deps", wanted]
-    subprocess.run(command, check=True)
-    subprocess.run([python, "-m", "pip", "install", "-q", "nest_asyncio"], check=True)  # ipykernel 6 needs it
+    wanted = "ipykernel>=7.1,<8"
+    if version:
+        wanted = f"ipykernel=={version}"
+    pip = [python, "-m", "pip", "install", "-q"]
+    subprocess.run([*pip, "--upgrade", "--ignore-installed", "--no-deps", wanted], check=True)
+    subprocess.run([*pip, "nest_asyncio"], check=True)  # ipykernel 6 needs it
     return python
+
+
+def run_tests(version: str) -> tuple[str, bool]:
+    """The version that was installed, and whether the browser tests passed on it."""
+    with tempfile.TemporaryDirectory() as folder:
+        python = make_environment(Path(folder) / "venv", version)
+        probe = [python, "-c", "import ipykernel; print(ipykernel.__version__)"]
+        installed = subprocess.run(probe, check=True, capture_output=True, text=True).stdout.strip()
+        tests = [python, "-m", "pytest", "-q", "-rP", "-p", "no:cacheprovider", ROOT / "tests" / "browser"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        run = subprocess.run(tests, cwd=ROOT, env=environment)
+    return installed, run.returncode == 0
 
 
 def main() -> int:
     versions = sys.argv[1:] or ["6.29.5", NEWEST]
-    results = {}
-    for version in versions:
-        with tempfile.TemporaryDirectory() as folder:
-            python = make_environment(Path(folder) / "venv", version)
-            probe = [python, "-c", "import ipykernel; print(ipykernel.__version__)"]
-            found = subprocess.run(probe, check=True, capture_output=True, text=True).stdout.strip()
-            command = [
-                python,
-                "-m",
-                "pytest",
-                "-q",
-                "-rP",
-                "-p",
-                "no:cacheprovider",
-                ROOT / "tests" / "browser",
-            ]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            results[found] = subprocess.run(command, cwd=ROOT, env=environment).returncode
-    for version, code in results.items():
-        print(f"ipykernel {version}: {'passed' if code == 0 else 'FAILED'}")
-    return max(results.values())
+    verdicts = {True: "passed", False: "FAILED"}
+    results = dict(run_tests(version) for version in versions)
+    for installed, passed in results.items():
+        print(f"ipykernel {installed}: {verdicts[passed]}")
+    if not all(results.values()):
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

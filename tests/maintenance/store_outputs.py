@@ -4,7 +4,8 @@
     python tests/maintenance/store_outputs.py notebooks/en/04_*.ipynb  only these
 
 Running it twice changes nothing: whatever differs from run to run (times, widget ids, the Python version) is
-not stored. A notebook whose cell fails is not written.
+not stored. A notebook whose cell fails is not written, and neither is one whose outputs would be others on an
+older processor: each new notebook is run once more with the oldest instruction set, and compared (sweep.py).
 """
 
 import argparse
@@ -14,8 +15,10 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+from cpu_settings import CpuSetting, describe_processor, processor_flags, short_settings
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from sweep import differing_cells
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,12 +41,16 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
                 output.metadata = nbformat.from_dict({})
 
 
-def run(path: Path) -> None:
-    """Execute one notebook in its own folder and write it back with its outputs."""
+class OutputsDifferError(Exception):
+    """The outputs of a notebook are not the same with another setting of the processor."""
+
+
+def run(path: Path) -> nbformat.NotebookNode:
+    """Execute one notebook in its own folder; returns it with its outputs, normalised."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
-        timeout=600,
+        timeout=3600,  # a safety net, far more than a cell takes
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
         coalesce_streams=True,
@@ -53,7 +60,26 @@ def run(path: Path) -> None:
     client.execute()
     normalise(notebook)
     nbformat.validate(notebook)
-    nbformat.write(notebook, path)
+    return notebook
+
+
+def store(path: Path, settings: list[CpuSetting]) -> None:
+    """Run a notebook and write it, if its outputs are the same with every one of the settings.
+
+    Whatever goes wrong, an interrupt too, leaves the file as it was.
+    """
+    before = path.read_bytes()
+    stored = False
+    try:
+        nbformat.write(run(path), path)
+        for setting in settings:
+            cells = differing_cells(path, setting)
+            if cells:
+                raise OutputsDifferError(f"with the setting {setting.name!r} cell {', '.join(cells)} differs")
+        stored = True
+    finally:
+        if not stored:
+            path.write_bytes(before)
 
 
 def main() -> int:
@@ -62,15 +88,22 @@ def main() -> int:
     paths = parser.parse_args().notebooks or sorted(ROOT.glob("notebooks/*/*.ipynb"))
     os.environ.pop("COURSE_MODEL", None)
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # as in notebooks/conftest.py
+    settings = [setting for setting in short_settings(processor_flags()) if not setting.missing]
+    print(
+        f"Made with {describe_processor()}, one thread; compared with: {', '.join(s.name for s in settings)}."
+    )
     failures = 0
     with tempfile.TemporaryDirectory() as cache:
         os.environ["COURSE_CACHE"] = cache
         for path in tqdm(paths, unit="notebook"):
             try:
-                run(path)
+                store(path, settings)
             except CellExecutionError as error:
                 failures += 1
                 print(f"{path.name} was not stored, because a cell failed:\n{error}", file=sys.stderr)
+            except OutputsDifferError as error:
+                failures += 1
+                print(f"{path.name} was not stored, because its outputs differ: {error}.", file=sys.stderr)
     return 1 if failures else 0
 
 

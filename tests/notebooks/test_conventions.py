@@ -103,7 +103,6 @@ def test_exercises_have_solutions(notebook):
 
 
 def test_sizes(notebook):
-    assert 20 <= len(notebook.cells) <= 35
     lengths = [len(code_lines(cell)) for cell in code_cells(notebook)]
     assert max(lengths) <= 20
     assert statistics.median(lengths) <= 6

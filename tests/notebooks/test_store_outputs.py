@@ -18,7 +18,7 @@ def store(path):
         [sys.executable, str(ROOT / "tests" / "maintenance" / "store_outputs.py"), str(path)],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=1200,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
@@ -45,3 +45,20 @@ def test_a_failing_notebook_is_not_written(copy):
     result = store(copy)
     assert result.returncode == 1 and "a fault planted by the test" in result.stderr
     assert copy.read_bytes() == before
+
+
+def test_a_notebook_that_depends_on_the_processor_is_not_written(copy):
+    notebook = nbformat.v4.new_notebook()
+    source = "import os\nprint(os.environ.get('ONEDNN_MAX_CPU_ISA', 'nothing set'))"
+    notebook.cells = [nbformat.v4.new_code_cell(source)]
+    nbformat.write(notebook, copy)
+    before = copy.read_bytes()
+    result = store(copy)
+    assert result.returncode == 1 and "'oldest' cell 0 differs" in result.stderr
+    assert copy.read_bytes() == before
+
+
+def test_it_says_with_what_the_outputs_were_made(copy):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(1)")])
+    nbformat.write(notebook, copy)
+    assert "Made with " in store(copy).stdout

@@ -1,14 +1,9 @@
-"""The figures are drawn without a display and without a warning; the explorer follows its controls."""
+"""The figures are drawn without a display and without a warning."""
 
 import warnings
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 
 from helpers.routing import figures
@@ -32,7 +27,8 @@ def draw(plot, path, *arguments, **options):
     figure.savefig(path / "figure.png")
     assert figure.get_size_inches()[0] <= 8
     for axes in figure.axes:
-        for text in [*axes.get_xticklabels(), *axes.get_yticklabels(), *axes.texts, axes.title]:
+        texts = [axes.title, *axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels()]
+        for text in texts:
             assert text.get_fontsize() >= 9
     return figure
 
@@ -44,11 +40,16 @@ def test_heatmap(tmp_path, layers, experts):
     assert figure.axes[0].get_title() == "A title"
 
 
-def test_lines_and_bars(tmp_path):
-    series = {name: [1.0, 2.0, 3.0] for name in ("one", "two", "three", "four", "five", "six")}
-    figure = draw(figures.lines, tmp_path, series, [1, 10, 100], *LABELS)
+SERIES = {name: [1.0, 2.0, 3.0] for name in ("one", "two", "three", "four", "five", "six")}
+
+
+def test_lines(tmp_path):
+    figure = draw(figures.lines, tmp_path, SERIES, [1, 10, 100], *LABELS)
     assert len(figure.axes[0].get_lines()) == 6
-    figure = draw(figures.bars, tmp_path, series, ["a", "b", "c"], *LABELS)
+
+
+def test_bars(tmp_path):
+    figure = draw(figures.bars, tmp_path, SERIES, ["a", "b", "c"], *LABELS)
     assert len(figure.axes[0].patches) == 18
 
 
@@ -58,46 +59,6 @@ def test_ribbon(tmp_path, count):
     experts = np.arange(count * 4).reshape(count, 4) % 16
     figure = draw(figures.ribbon, tmp_path, tokens[:count], experts, range(4), "A title")
     shown = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert sorted(shown) == sorted(str(n) for n in experts.ravel())
+    assert sorted(shown) == sorted(str(number) for number in experts.ravel())
     labels = [text.get_text() for axes in figure.axes for text in axes.get_xticklabels()]
     assert labels[:4] == ["Hi", "there", "\\n", "#3"][:count]
-
-
-def record(text):
-    """A table as `Routing.to_frame` gives it: one token per letter, two layers, two experts."""
-    if not text:
-        raise ValueError("no <b>text</b>")
-    index = np.indices((len(text), 2, 2)).reshape(3, -1)
-    return pd.DataFrame(
-        {
-            "position": index[0],
-            "token": [text[i] for i in index[0]],
-            "layer": index[1],
-            "expert": index.sum(0),
-            "weight": 0.5 / (1 + index[2]),
-            "shared_gate": 0.25,
-        }
-    )
-
-
-def test_explorer():
-    explorer = figures.Explorer(record, "a<")
-    assert "expert 0: 0.500" in explorer.view.value and "expert 1: 0.250" in explorer.view.value
-    assert "sum of the weights: 0.750" in explorer.view.value and "gate: 0.250" in explorer.view.value
-    explorer.layer.value = 1
-    assert "expert 1: 0.500" in explorer.view.value
-    explorer.token.value = 1
-    assert "&lt;" in explorer.view.value and "<'" not in explorer.view.value
-    explorer.text.value = "other"
-    assert explorer.token.options[0][0] == "0 'o'" and explorer.layer.value == 1
-    explorer.text.value = ""
-    assert "no &lt;b&gt;text&lt;/b&gt;" in explorer.view.value
-    explorer.text.value = "again"
-    assert "expert" in explorer.view.value
-
-
-def test_explorer_without_a_kernel():
-    bundle = figures.Explorer(record, "ab")._repr_mimebundle_()
-    assert bundle["text/plain"] == "Routing explorer"
-    assert "run this cell" in bundle["text/html"] and "expert 0" in bundle["text/html"]
-    assert "application/vnd.jupyter.widget-view+json" in bundle

@@ -1,0 +1,114 @@
+"""How large a model is, block by block: what `capacity.decide` needs to know about it. Standard library only.
+
+Sizes are numbers of parameters, so that one description serves every dtype; `block_bytes` gives bytes.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers import CourseError
+
+#: What configs call the number of routed experts in a layer.
+EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
+DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameters of the blocks of a decoder, in the order in which a token passes them."""
+
+    name: str
+    embedding: int
+    layers: tuple[int, ...]  # one number a layer
+    norm: int  # after the last layer, and whatever else belongs to no layer
+    head: int  # 0 if it shares the parameters of the embedding
+    active: int  # parameters read to compute one token: of the routed experts, only the chosen ones
+
+    @property
+    def total(self) -> int:
+        """All parameters."""
+        return self.embedding + sum(self.layers) + self.norm + self.head
+
+    @property
+    def largest_block(self) -> int:
+        """Parameters of the largest part that the planner moves as a whole."""
+        return max(self.embedding, self.head, *self.layers)
+
+
+#: Qwen1.5-MoE-A2.7B-Chat; notebook 01 counts these from its config.json. One expert has 3 x 2048 x 1408
+#: parameters; a token skips 56 of the 60 in each layer.
+REAL_MODEL = ModelSize(
+    name="Qwen1.5-MoE-A2.7B-Chat",
+    embedding=311_164_928,
+    layers=(570_560_512,) * 24,
+    norm=2_048,
+    head=311_164_928,
+    active=24 * (570_560_512 - 56 * 3 * 2048 * 1408) + 2_048 + 311_164_928,
+)
+
+
+def size_from_parameters(
+    name: str, parameters: Iterable[tuple[str, int]], experts: int = 0, chosen: int = 0
+) -> ModelSize:
+    """Sort named parameters into blocks.
+
+    `parameters`: pairs of a name such as `model.layers.3.mlp.gate.weight` and its number of elements, in the
+    layout of a checkpoint or of a loaded model; `experts` and `chosen`: routed experts of a layer and how
+    many of them a token uses (0 and 0 for a dense model).
+    """
+    embedding = norm = head = routed = 0
+    layers: dict[int, int] = {}
+    for parameter, count in parameters:
+        layer = re.match(r"(?:\w+\.)*?(?:layers|h|blocks|block)\.(\d+)\.", parameter)
+        if layer:
+            number = int(layer[1])
+            layers[number] = layers.get(number, 0) + count
+            if ".experts." in parameter:
+                routed += count
+        elif re.search(r"embed|wte|wpe", parameter):
+            embedding += count
+        elif re.search(r"lm_head|output", parameter):
+            head += count
+        else:
+            norm += count
+    skipped = 0
+    if experts:
+        skipped = routed * (experts - chosen) // experts
+    active = sum(layers.values()) - skipped + norm + (head or embedding)
+    sizes = tuple(layers[number] for number in sorted(layers))
+    return ModelSize(name, embedding, sizes, norm, head, active)
+
+
+def size_of_folder(folder: str | Path) -> ModelSize:
+    """Size of a model folder, read from the headers of its safetensors files and its config.json.
+
+    CourseError when there are none, or when a header cannot be read.
+    """
+    folder = Path(folder)
+    files = sorted(folder.glob("*.safetensors"))
+    try:
+        parameters = [entry for file in files for entry in _header(file)]
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        experts = next((config[name] for name in EXPERT_COUNTS if config.get(name)), 0)
+        chosen = config.get("num_experts_per_tok")
+        tied = bool(config.get("tie_word_embeddings"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CourseError(f"The size of the model folder {folder.name} cannot be read: {error}.") from None
+    if not parameters:
+        raise CourseError(f"{folder.name} holds no safetensors files: give a complete model folder.")
+    if tied:
+        parameters = [entry for entry in parameters if not entry[0].startswith("lm_head")]
+    return size_from_parameters(folder.name, parameters, experts, chosen or 0)
+
+
+def _header(file: Path) -> list[tuple[str, int]]:
+    """Name and number of elements of each tensor in a safetensors file: 8 bytes of length, then JSON."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(min(length, 10**8)))
+    header.pop("__metadata__", None)
+    return [(name, math.prod(entry["shape"])) for name, entry in header.items()]

@@ -1,0 +1,137 @@
+"""What a learner means by the name of a model: one answer for every command of the course.
+
+A model can be named by a folder, by the words `real` and `embedded`, by its id on ModelScope (`owner/name`),
+by the address of its page, or by the bare name of one of the two models of the course. Ids compare without
+case: `Qwen/…` and `qwen/…` are the same model. Standard library only.
+"""
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from helpers import EMBEDDED_MODEL, REAL_MODEL_ID, CourseError
+
+#: The toy's id on the course's local hub (`helpers.download.local_hub`); it exists on no other hub.
+EMBEDDED_MODEL_ID = "moe-course/embedded-toy-model"
+
+#: What an id looks like; a dot at the start would lead out of the folder that is named after the id.
+ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+#: The page of a model, as a browser's address line shows it.
+PAGE = re.compile(r"https?://[^/]*(?:modelscope|huggingface|hf-mirror)[^/]*/(?:models/)?([^/?#]+/[^/?#]+).*")
+
+HOW_TO_NAME = (
+    f"give a model folder, real, embedded, {REAL_MODEL_ID}, its name without the owner, or another owner/name"
+)
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model, understood.
+
+    text: what was typed. model_id: the id on the hub; None for a folder whose name is no id. folder: the
+    folder that was named, or that of the embedded model; None for a model that is named by its id. A folder
+    whose relative path is an id, such as `qwen/Qwen1.5-MoE-A2.7B-Chat`, has both: what is on this disk comes
+    first, except for a download.
+    """
+
+    text: str
+    model_id: str | None
+    folder: Path | None
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the real model of the course is meant, and no folder."""
+        return self.folder is None and self.model_id == REAL_MODEL_ID
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the model inside the course is meant."""
+        return self.folder is not None and self.folder.resolve() == EMBEDDED_MODEL.resolve()
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two ids name the same model: letters' case does not count."""
+    return one.casefold() == other.casefold()
+
+
+def canonical_id(model_id: str) -> str:
+    """The id in the course's own spelling, for the two models of the course; any other as it is."""
+    for known in (REAL_MODEL_ID, EMBEDDED_MODEL_ID):
+        if same_model(model_id, known):
+            return known
+    return model_id
+
+
+def resolve(text: str | Path) -> ModelName:
+    """Understand the name of a model; CourseError with what can be given if it is none.
+
+    The words come before folders of the same name (write `./real` for such a folder), folders before ids.
+    Nothing is looked up on a hub, and the record of a download is not read.
+    """
+    typed = str(text).strip().strip("'\"").strip()
+    if not typed:
+        raise CourseError(f"No model is named: {HOW_TO_NAME}.")
+    word = typed.casefold()
+    if word == "real":
+        return ModelName(typed, REAL_MODEL_ID, None)
+    if word == "embedded":
+        return ModelName(typed, EMBEDDED_MODEL_ID, EMBEDDED_MODEL)
+    model_id = _read_id(typed)
+    folder = _existing_folder(typed)
+    if folder is None and model_id == EMBEDDED_MODEL_ID:
+        folder = EMBEDDED_MODEL
+    if folder is None and model_id is None:
+        raise CourseError(_unknown(typed))
+    return ModelName(typed, model_id, folder)
+
+
+def _read_id(typed: str) -> str | None:
+    """The id that a text names, in the course's spelling; None if it names none."""
+    page = PAGE.fullmatch(typed)
+    if page:
+        typed = page[1]
+    name = typed.rstrip("/").replace("___", ".")  # older clients wrote the dots of a name so
+    for known in (REAL_MODEL_ID, EMBEDDED_MODEL_ID):
+        bare = known.split("/")[1]
+        if same_model(name, bare):
+            return known
+    if ID.fullmatch(name):
+        return canonical_id(name)
+    return None
+
+
+def _existing_folder(typed: str) -> Path | None:
+    """The folder of that path or around that config.json, if there is one; CourseError for any other file."""
+    try:
+        path = Path(typed).expanduser()
+        if path.is_dir():
+            return path
+        is_file = path.is_file()
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ):  # no such user, a text that can be no path, a forbidden folder
+        return None
+    if is_file and path.name == "config.json":
+        return path.parent
+    if is_file:
+        raise CourseError(f"{path.name} is a file, not a model: name its folder, {path.parent}.")
+    return None
+
+
+def _unknown(typed: str) -> str:
+    """The sentence for a text that names nothing."""
+    if typed.startswith(("/", ".", "~")) or "\\" in typed or typed.count("/") > 1:
+        return f"There is no folder {typed[:200]}: correct the path, or {HOW_TO_NAME}."
+    known = {"real": "real", "embedded": "embedded"}
+    for model_id in (REAL_MODEL_ID, EMBEDDED_MODEL_ID):
+        known[model_id.casefold()] = model_id
+        known[model_id.split("/")[1].casefold()] = model_id
+    close = get_close_matches(typed.casefold(), known, n=1, cutoff=0.75)
+    hint = ""
+    if close:
+        hint = f" (did you mean {known[close[0]]}?)"
+    return f"{typed[:200]!r} is no folder and no model that the course knows{hint}: {HOW_TO_NAME}."

@@ -1,0 +1,98 @@
+"""The forecast in a terminal: `python -m helpers.vram`.
+
+python -m helpers.vram real --gpus 24GiB 24GiB --prompt 2048 --new 512 --batch 1
+"""
+
+import argparse
+import json
+import sys
+
+from helpers import GIB, CourseError
+from helpers.vram.forecasting import PHASES, forecast, seconds_to_move
+from helpers.vram.search import cards, cards_of_this_size, largest
+
+COLUMNS = ("weights", "kv_cache", *PHASES, "context", "overhead", "needs", "size")
+SEARCHED = ("prompt", "batch")
+
+
+def verdict(result: dict, model, gpus, **request) -> str:
+    """One sentence on a forecast: it fits, or by how much, where and when it does not, and what would fit.
+
+    `result`: the forecast of this model, these GPUs and this request.
+    """
+    worst = max(result["gpus"], key=lambda row: row["needs"] - row["size"])
+    lack = (worst["needs"] - worst["size"]) / GIB
+    if result["fits"]:
+        return f"It fits: {-lack:.2f} GiB stay free on GPU {worst['gpu']}."
+    if result["offloaded"]:
+        count = cards_of_this_size(model, gpus, **request) or "more than 16"
+        return (
+            f"The GPUs lack {result['offloaded'] / GIB:.2f} GiB for the weights: take {count} such GPUs. "
+            f"With that in RAM, every token waits at least {seconds_to_move(result):.2f} s for it."
+        )
+    fitting = []
+    for setting in ("batch", "prompt"):
+        value = largest(setting, model, gpus=gpus, **request)
+        if value:
+            fitting.append(f"{setting} {value}")
+    remedy = " or ".join(fitting) or "larger GPUs"
+    phase = max(PHASES, key=worst.get)
+    return f"GPU {worst['gpu']} lacks {lack:.2f} GiB during {phase}: take {remedy}."
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser("python -m helpers.vram", description="Forecast a model's GPU memory.")
+    parser.add_argument("model", help="a model folder, a config.json, or the word real")
+    parser.add_argument("--gpus", nargs="+", default=["24GiB"] * 2, help="sizes such as 24GiB or 24GB")
+    parser.add_argument("--batch", type=int, default=1, help="number of prompts at a time")
+    parser.add_argument("--prompt", type=int, default=2048, help="tokens of a prompt")
+    parser.add_argument("--new", type=int, default=512, help="tokens of an answer")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--attention", default="sdpa", help="sdpa, eager or flash_attention_2")
+    parser.add_argument("--experts", default="grouped_mm", help="grouped_mm, batched_mm or eager")
+    parser.add_argument("--fits", action="store_true", help="also: longest prompt, largest batch, cards")
+    parser.add_argument("--json", action="store_true", help="print all figures, in bytes, as JSON")
+    return parser
+
+
+def answer(request: dict, search: bool) -> dict:
+    """The forecast, its verdict, and with `search` what else fits."""
+    result = forecast(**request)
+    if search or not result["fits"]:
+        print("Searching for settings that fit takes some seconds ...", file=sys.stderr, flush=True)
+    result["verdict"] = verdict(result, **request)
+    if search:
+        result["largest"] = {setting: largest(setting, **request) for setting in SEARCHED}
+        on_any_card = {name: value for name, value in request.items() if name not in ("gpus", "dtype")}
+        result["cards"] = cards(**on_any_card)
+    return result
+
+
+def print_answer(result: dict) -> None:
+    """The answer as a table, in GiB, and sentences."""
+    print("  GiB" + "".join(f"{name:>9}" for name in COLUMNS))
+    for row in result["gpus"]:
+        print(f"GPU {row['gpu']}" + "".join(f"{row[name] / GIB:9.2f}" for name in COLUMNS))
+    print(result["verdict"])
+    if "largest" in result:
+        prompt = result["largest"]["prompt"]
+        batch = result["largest"]["batch"]
+        print(f"Largest that fits, all else equal: prompt {prompt:,}, batch {batch:,}.")
+        for name, count in result["cards"].items():
+            print(f"{name:<24} {count or 'more than 2'} needed")
+
+
+def main() -> None:
+    """Read the arguments, print the answer; an error is one sentence and exit status 1."""
+    request = vars(build_parser().parse_args())
+    as_json = request.pop("json")
+    search = request.pop("fits")
+    try:
+        result = answer(request, search)
+    except (CourseError, ValueError, AttributeError) as error:
+        raise SystemExit(str(error)) from error
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        print_answer(result)

@@ -1,0 +1,156 @@
+"""Described machines: what `check` and the wheels are tried on."""
+
+import re
+from dataclasses import replace
+
+from helpers import GB, GIB
+from helpers.environment import Gpu, Machine, check, requirements
+
+RTX_3090 = Gpu("NVIDIA GeForce RTX 3090", 24 * GIB, 8.6)
+#: The versions of requirements.txt: of a range, its lower end.
+PACKAGES = {name: re.search(r"[\d.]+", text)[0] for name, text in requirements().items()}
+
+AUTODL = Machine(
+    packages=PACKAGES | {"torch": "2.9.1"},
+    torch_cuda="12.8",
+    gpus=(RTX_3090, RTX_3090),
+    driver="580.82.07",
+    ram=64 * GIB,
+    free_disk=49 * GB,
+    autodl=True,
+    data_disk=True,
+    mirror="tsinghua mirror",
+    jupyterlab="4.4.5",
+    lab_widgets="5.0.15",
+)
+LAPTOP = Machine(
+    packages=PACKAGES, ram=16 * GIB, free_disk=200 * GB, jupyterlab="4.6.6", lab_widgets="5.0.16"
+)
+
+
+def gpus(name, gib, capability, count=1, **more):
+    return replace(AUTODL, gpus=(Gpu(name, int(gib * GIB), capability),) * count, **more)
+
+
+def without(name, base=AUTODL):
+    return {package: version for package, version in base.packages.items() if package != name}
+
+
+# name -> (machine, model, every line that is not OK)
+MACHINES = {
+    "AutoDL, 2 x RTX 3090": (AUTODL, "real", {}),
+    "the same, old driver, torch for CUDA 12": (replace(AUTODL, driver="535.104.05"), "real", {}),
+    "the same, old driver, torch for CUDA 13": (
+        replace(AUTODL, driver="570.124.06", torch_cuda="13.0"),
+        "real",
+        {"driver": "fail"},
+    ),
+    "a driver too old even for CUDA 12": (replace(AUTODL, driver="470.82.01"), "real", {"driver": "fail"}),
+    "the image PyTorch 2.1, Python 3.10, CUDA 12.1": (
+        replace(
+            AUTODL,
+            python="3.10.8",
+            packages={"torch": "2.1.0+cu121", "ipykernel": "6.25.0", "ipywidgets": "8.1.1"},
+            torch_cuda="12.1",
+            cxx11_abi=False,
+            jupyterlab="3.4.8",
+            lab_widgets="",
+        ),
+        "real",
+        {
+            "Python": "fail",
+            "torch": "fail",
+            **dict.fromkeys(["transformers", "accelerate", "modelscope", "modelscope-hub"], "fail"),
+            "ipywidgets": "fail",
+            **dict.fromkeys(["matplotlib", "pandas"], "fail"),
+            **dict.fromkeys(["ipykernel", "pytest", "nbval"], "warning"),
+            "JupyterLab": "warning",
+        },
+    ),
+    "one card of 24 GB": (replace(AUTODL, gpus=(RTX_3090,)), "real", {"GPU": "fail"}),
+    "one card of 24 GB, embedded model": (replace(AUTODL, gpus=(RTX_3090,)), "embedded", {}),
+    "a laptop, embedded model": (LAPTOP, "embedded", {}),
+    "a laptop, real model": (LAPTOP, "real", {"GPU": "fail"}),
+    "2 x V100 16 GB": (
+        gpus("Tesla V100-SXM2-16GB", 16, 7.0, 2, torch_cuda="12.6"),
+        "real",
+        {"bf16": "fail"},
+    ),
+    "2 x V100 16 GB, embedded model": (
+        gpus("Tesla V100-SXM2-16GB", 16, 7.0, 2),
+        "embedded",
+        {"bf16": "warning"},
+    ),
+    "one V100 16 GB": (
+        gpus("Tesla V100-SXM2-16GB", 16, 7.0),
+        "real",
+        {"GPU": "fail", "bf16": "fail"},
+    ),
+    "a full data disk": (replace(AUTODL, free_disk=20 * GB), "real", {"model disk": "fail"}),
+    "a full disk with the model on it": (replace(AUTODL, free_disk=1 * GB, downloaded=True), "real", {}),
+    "system disk only, 20 GB free": (
+        replace(AUTODL, data_disk=False, free_disk=20 * GB),
+        "real",
+        {"model disk": "fail"},
+    ),
+    "system disk, enlarged": (
+        replace(AUTODL, data_disk=False, free_disk=60 * GB),
+        "real",
+        {"model disk": "warning"},
+    ),
+    "GPUs with a CPU build of torch": (replace(AUTODL, torch_cuda=""), "real", {"torch": "fail"}),
+    "GPUs with a torch that cannot be imported": (
+        replace(AUTODL, torch_cuda=None),
+        "real",
+        {"torch": "fail"},
+    ),
+    "torch too new": (
+        replace(AUTODL, packages=PACKAGES | {"torch": "2.14.0"}),
+        "real",
+        {"torch": "fail"},
+    ),
+    "A100 80 GB": (gpus("NVIDIA A100-SXM4-80GB", 80, 8.0), "real", {}),
+    "H20 96 GB": (gpus("NVIDIA H20", 95.6, 9.0), "real", {}),
+    "2 x RTX 4090": (gpus("NVIDIA GeForce RTX 4090", 23.99, 8.9, 2), "real", {}),
+    "RTX 5090 32 GB": (gpus("NVIDIA GeForce RTX 5090", 31.84, 12.0), "real", {}),
+    "RTX 5090 with torch for CUDA 12.6": (
+        gpus("NVIDIA GeForce RTX 5090", 31.84, 12.0, torch_cuda="12.6"),
+        "real",
+        {"torch": "fail"},
+    ),
+    "MacBook": (replace(LAPTOP, platform="darwin_arm64", ram=0), "embedded", {}),
+    "Windows laptop": (replace(LAPTOP, platform="win32_amd64", ram=0), "embedded", {}),
+    "GH200, aarch64": (gpus("NVIDIA GH200 480GB", 95.6, 9.0, platform="linux_aarch64"), "real", {}),
+    "acceleration is on": (replace(AUTODL, proxy=True), "real", {"http_proxy": "warning"}),
+    "a proxy elsewhere": (replace(LAPTOP, proxy=True), "embedded", {}),
+    "no mirror": (replace(AUTODL, mirror=""), "real", {"pip index": "warning"}),
+    "no widgets in the server": (replace(AUTODL, lab_widgets=""), "real", {"JupyterLab": "warning"}),
+    "JupyterLab 3": (replace(AUTODL, jupyterlab="3.6.8"), "real", {"JupyterLab": "warning"}),
+    "no JupyterLab": (replace(AUTODL, jupyterlab="", lab_widgets=""), "real", {"JupyterLab": "warning"}),
+    "ipykernel 7.0": (
+        replace(AUTODL, packages=PACKAGES | {"torch": "2.9.1", "ipykernel": "7.0.1"}),
+        "real",
+        {"ipykernel": "warning"},
+    ),
+    "no ipywidgets in the kernel": (
+        replace(AUTODL, packages=without("ipywidgets")),
+        "real",
+        {"ipywidgets": "fail"},
+    ),
+    "little RAM": (replace(AUTODL, ram=4 * GIB), "real", {"RAM": "warning"}),
+    "nothing installed, no GPU": (
+        Machine(free_disk=50 * GB),
+        "embedded",
+        {name: "fail" for name in requirements() if name != "jupyterlab"}
+        | dict.fromkeys(["pytest", "nbval", "JupyterLab"], "warning"),
+    ),
+    "no-GPU start on AutoDL": (
+        replace(AUTODL, gpus=(), driver="", gpu_problem="nvidia-smi lists none", ram=2 * GIB),
+        "embedded",
+        {},
+    ),
+}
+
+
+def found(described, model="real"):
+    return {line.name: line for line in check(described, model)}

@@ -1,0 +1,108 @@
+"""The command `python -m helpers.inference`."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from inference_samples import PATIENCE
+
+from helpers.inference import command
+
+# The command, with a model that takes a second for every token from the third on.
+SLOW_COMMAND = """
+import sys, time
+from itertools import count
+from transformers import Qwen2MoeForCausalLM
+
+numbers = count()
+forward = Qwen2MoeForCausalLM.forward
+
+def slow(*arguments, **options):
+    if next(numbers) >= 3:
+        time.sleep(1)
+    return forward(*arguments, **options)
+
+Qwen2MoeForCausalLM.forward = slow
+from helpers.inference.command import main
+sys.exit(main())
+"""
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    """Python, as a child whose output can be read."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_the_answer_alone_goes_to_stdout(folder):
+    options = ["--model", str(folder), "--system", "Be brief.", "--max-new-tokens", "5"]
+    process = start("-m", "helpers.inference", "hello", *options)
+    output, rest = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, rest
+    assert output.strip()
+    lines = rest.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["Model:", "Weights:", "Attention:"]
+    assert len(lines) == 4
+    assert "5 new tokens" in lines[3]
+    assert str(folder.parent) not in rest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "prompt"),
+        (["a", "b"], "arguments: b"),
+        (["a", "--max-new-tokens", "many"], "invalid int value: 'many'"),
+        (["a", "--max-new-tokens", "0"], "at least one"),
+        (["a", "--model", "nowhere"], "nowhere is no model folder"),
+        (["a", "--nonsense"], "--nonsense"),
+    ],
+)
+def test_bad_arguments_are_one_sentence_and_exit_code_1(arguments, reason, folder, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_MODEL", str(folder))
+    assert command.main(arguments) == 1
+    output, error = capsys.readouterr()
+    assert not output
+    assert reason in error.splitlines()[-1]
+
+
+def test_a_bad_argument_is_answered_before_torch_is_imported():
+    script = (
+        "import sys\n"
+        "from helpers.inference.command import main\n"
+        "code = main(['a', '--max-new-tokens', 'many'])\n"
+        "assert 'torch' not in sys.modules\n"
+        "sys.exit(code)\n"
+    )
+    process = start("-c", script)
+    output, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert output == ""
+    assert error.count("\n") == 1
+
+
+def test_ctrl_c_ends_it_without_a_traceback(folder):
+    process = start("-c", SLOW_COMMAND, "hello", "--model", str(folder), "--max-new-tokens", "550")
+    assert process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+
+
+def test_a_closed_pipe_is_no_error(folder, monkeypatch, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert command.main(["hello", "--model", str(folder), "--max-new-tokens", "300"]) == 0
+    assert "Broken pipe" not in capsys.readouterr().err
+    assert not [thread for thread in threading.enumerate() if "_generate" in thread.name]

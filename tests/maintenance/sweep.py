@@ -1,0 +1,112 @@
+"""Run the notebooks with the kernels of other processors, and show which cells then differ.
+
+    python tests/maintenance/sweep.py             all settings, all notebooks: half an hour
+    python tests/maintenance/sweep.py --short     as this processor computes, and as the oldest
+    python tests/maintenance/sweep.py --oldest    only the oldest instruction set, as .ci/run does
+    python tests/maintenance/sweep.py notebooks/en/04_inference.ipynb
+
+Each run is strict nbval, as in the tests. What the processor lacks is skipped, with the reason. The exit code
+is 1 if a cell differs. A cell that differs is mended by what it prints: a rank instead of a digit, a rounder
+number, a statement with a margin (CONTRIBUTING in README.md).
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from cpu_settings import CpuSetting, all_settings, describe_processor, processor_flags, short_settings
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[2]
+SAFETY_NET = 3600  # seconds for one notebook, far more than it takes; only a hung run needs that long
+
+
+def differing_cells(notebook: Path, setting: CpuSetting) -> list[str]:
+    """Run one notebook under strict nbval with this setting; returns the cells that failed, such as "7".
+
+    A run that fails in another way, such as an import error, gives its last line instead.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in setting.variables}
+    environment |= setting.variables
+    environment["COURSE_TEST_THREADS"] = str(setting.threads)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "-q", *settings, f"--junitxml={report}", str(notebook)]
+        run = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SAFETY_NET
+        )
+        if not report.is_file():
+            return [run.stderr.strip().splitlines()[-1]]
+        return failed_cells(report)
+
+
+def failed_cells(report: Path) -> list[str]:
+    """Numbers of the cells that a JUnit report of nbval calls failed; other names as they stand."""
+    names = []
+    for case in ElementTree.parse(report).iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            names.append(re.sub(r"^Cell ", "", case.get("name")))
+    return names
+
+
+def sweep(notebooks: list[Path], settings: list[CpuSetting]) -> dict[tuple[Path, str], list[str]]:
+    """Run every notebook with every setting that can be tried: (notebook, setting) -> cells that differ."""
+    tried = [setting for setting in settings if not setting.missing]
+    results = {}
+    with tqdm(total=len(tried) * len(notebooks), unit="run", disable=None) as bar:
+        for setting in tried:
+            for notebook in notebooks:
+                bar.set_postfix_str(f"{notebook.stem}, {setting.name}")
+                results[notebook, setting.name] = differing_cells(notebook, setting)
+                bar.update()
+    return results
+
+
+def print_table(notebooks: list[Path], settings: list[CpuSetting], results: dict) -> None:
+    """One row a setting, one column a notebook: the cells that differ, or a dot."""
+    names = [f"{notebook.parent.name}/{notebook.stem}" for notebook in notebooks]
+    widths = [max(len(name), 10) for name in names]
+    print(f"{'setting':<34}" + "  ".join(f"{n:<{w}}" for n, w in zip(names, widths, strict=True)))
+    for setting in settings:
+        if setting.missing:
+            print(f"{setting.name:<34}skipped: {setting.missing}")
+            continue
+        row = [" ".join(results[notebook, setting.name]) or "." for notebook in notebooks]
+        print(f"{setting.name:<34}" + "  ".join(f"{t:<{w}}" for t, w in zip(row, widths, strict=True)))
+
+
+def choose_settings(options: argparse.Namespace) -> list[CpuSetting]:
+    flags = processor_flags()
+    if options.oldest:
+        return short_settings(flags)[1:]
+    if options.short:
+        return short_settings(flags)
+    return all_settings(flags)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the notebooks with the kernels of other processors.")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: every notebook of the course")
+    parser.add_argument("--short", action="store_true", help="only this processor's own way and the oldest")
+    parser.add_argument("--oldest", action="store_true", help="only the oldest instruction set")
+    options = parser.parse_args()
+    notebooks = options.notebooks or sorted(ROOT.glob("notebooks/*/*.ipynb"))
+    notebooks = [notebook.resolve() for notebook in notebooks]
+    settings = choose_settings(options)
+    print(describe_processor())
+    results = sweep(notebooks, settings)
+    print_table(notebooks, settings, results)
+    differing = sum(bool(cells) for cells in results.values())
+    print(f"{len(results)} runs, {differing} with cells that differ")
+    return int(differing > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
