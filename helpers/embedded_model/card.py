@@ -91,22 +91,32 @@ def comparison(results: dict) -> str:
     ]
     steps = results["training"]["steps"]
     return (
-        f"The same information after {runs['steps']:,} of the {steps:,} steps, in the run of the shipped weights "
-        "and in one that differs only in having no reward for experts that specialise:\n\n"
+        f"The same information after {runs['steps']:,} of the {steps:,} steps, in the run of the shipped "
+        "weights and in one that differs only in having no reward for experts that specialise:\n\n"
         + table(["Layer", *layers], rows)
     )
 
 
-def text(results: dict) -> str:
-    """The card."""
+def sampling_table(results: dict) -> str:
+    """What sampling does at each temperature."""
+    rows = []
+    for temperature, row in results["sampling"].items():
+        shares = [f"{row[key]:.0%}" for key in ("right", "differ", "same")]
+        rows.append([temperature, *shares])
+    head = ["Temperature", "Right answers", "Two or more right wordings", "All the same"]
+    return table(head, rows)
+
+
+def margins_table(results: dict) -> str:
+    """The smallest margin in the answer to each typical question."""
+    rows = [[question, f"{value:.2f}"] for question, value in results["margins"].items()]
+    return table(["Question", "Smallest margin"], rows)
+
+
+def sizes() -> dict:
+    """The sizes of the model, and of the corpus."""
     config = corpus.read("recipe")["config"]
-    hardest = min(results["margins"], key=results["margins"].get)
-    sampling_rows = [
-        [temperature, *[f"{row[key]:.0%}" for key in ("right", "differ", "same")]]
-        for temperature, row in results["sampling"].items()
-    ]
-    figures = {
-        "parameters": f"{results['parameters']:,}",
+    return {
         "hidden_size": config["hidden_size"],
         "layers": config["num_hidden_layers"],
         "heads": config["num_attention_heads"],
@@ -119,38 +129,44 @@ def text(results: dict) -> str:
         "subjects": len(corpus.ENTRIES["subject"]),
         "functions": len(corpus.ENTRIES["function"]),
         "wordings": " to ".join(str(weight) for weight in corpus.WORDING_WEIGHTS),
+    }
+
+
+def measured(results: dict) -> dict:
+    """What the model can do, as text."""
+    margins = results["margins"]
+    hardest = min(margins, key=margins.get)
+    entropy = [f"{kind} {value:.3f}" for kind, value in results["entropy"].items()]
+    chats = results["chats"]
+    return {
+        "parameters": f"{results['parameters']:,}",
+        "few": results["few"],
         "answers": answers_table(results),
-        "chat_count": results["chats"]["first"][1],
-        "first": results["chats"]["first"][0],
-        "eighth": results["chats"]["eighth"][0],
-        "chat_tokens": f"{results['chats']['tokens']:,}",
+        "chat_count": chats["first"][1],
+        "first": chats["first"][0],
+        "eighth": chats["eighth"][0],
+        "chat_tokens": f"{chats['tokens']:,}",
         "loss": f"{results['held_out_loss']:.3f}",
         "perplexity": f"{results['held_out_perplexity']:.2f}",
-        "sampling": table(
-            [
-                "Temperature",
-                "Right answers",
-                "Two or more right wordings",
-                "All the same",
-            ],
-            sampling_rows,
-        ),
-        "entropy": ", ".join(f"{kind} {value:.3f}" for kind, value in results["entropy"].items()),
-        "margin": f"{results['margins'][hardest]:.2f}",
+        "sampling": sampling_table(results),
+        "entropy": ", ".join(entropy),
+        "margin": f"{margins[hardest]:.2f}",
         "margin_question": hardest,
-        "margin_count": len(results["margins"]),
-        "margins": table(
-            ["Question", "Smallest margin"],
-            [[question, f"{value:.2f}"] for question, value in results["margins"].items()],
-        ),
+        "margin_count": len(margins),
+        "margins": margins_table(results),
         "routing": routing_table(results),
         "comparison": comparison(results),
         "losses": losses_table(results),
         "silent_expert": results["silenced"]["expert"],
         "silent_layer": results["silenced"]["layer"],
     }
-    template = (Path(corpus.__file__).parent / "corpus" / "card.md").read_text(encoding="utf-8")
-    return template.format(**figures, **results["training"])
+
+
+def text(results: dict) -> str:
+    """The card."""
+    folder = Path(corpus.__file__).parent / "corpus"
+    template = (folder / "card.md").read_text(encoding="utf-8")
+    return template.format(**sizes(), **measured(results), **results["training"])
 
 
 def write(folder: Path) -> None:

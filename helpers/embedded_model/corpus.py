@@ -17,15 +17,27 @@ PARTS = ("more", "example", "why", "short")  # what can be asked about a subject
 HELD_OUT = "held_out_"
 # How often training answers with the text `answer` of a subject, and with the two `variants`.
 WORDING_WEIGHTS = (60, 25, 15)
-TOPIC_WEIGHTS = {"subject": 40, "function": 11, "sum": 36, "outside": 26, "chat": 5}
+LARGEST = (9, 99, 99, 99, 99)  # one number of a sum in five has one digit
+TOPIC_WEIGHTS = {
+    "subject": 40,
+    "function": 11,
+    "sum": 36,
+    "outside": 26,
+    "chat": 5,
+}
 
 
 def read(name: str) -> dict | list:
     """Read `corpus/<name>.json`."""
-    return json.loads((Path(__file__).parent / "corpus" / f"{name}.json").read_text(encoding="utf-8"))
+    file = Path(__file__).parent / "corpus" / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
-ENTRIES = {"subject": read("subjects"), "function": read("functions"), "chat": read("chat")}
+ENTRIES = {
+    "subject": read("subjects"),
+    "function": read("functions"),
+    "chat": read("chat"),
+}
 TEMPLATES = read("templates")
 OUTSIDE = read("out_of_scope")
 
@@ -52,7 +64,8 @@ def fill(rng: random.Random, text: str, *words: dict[str, list[str]]) -> str:
     """
     while slot := re.search(r"\{(\w+)\}", text):
         having = [dictionary for dictionary in words if slot[1] in dictionary]
-        text = text.replace(slot[0], rng.choice(rng.choice(having)[slot[1]]), 1)
+        choices = rng.choice(having)[slot[1]]
+        text = text.replace(slot[0], rng.choice(choices), 1)
     return text
 
 
@@ -96,7 +109,8 @@ def function_turn(rng: random.Random, function: dict, language: str, split: str 
     wanted = [number for number in range(2, 100) if (number % 7 == 0) == bool(split)]
     number = str(rng.choice(wanted))
     what = rng.choice(function[language]["names"])
-    question = rng.choice(TEMPLATES[split + "function"][language]).replace("{x}", what)
+    template = rng.choice(TEMPLATES[split + "function"][language])
+    question = template.replace("{x}", what)
     answer = function["answer"].replace("{n}", number)
     return Turn("code", question.replace("{n}", number), answer, (answer,))
 
@@ -104,7 +118,8 @@ def function_turn(rng: random.Random, function: dict, language: str, split: str 
 def chat_turn(rng: random.Random, entry: dict, language: str) -> Turn:
     """A greeting, thanks, or a question about the model itself."""
     answer = entry[language]["answer"]
-    return Turn(KIND_OF[language], rng.choice(entry[language]["names"]), answer, (answer,))
+    question = rng.choice(entry[language]["names"])
+    return Turn(KIND_OF[language], question, answer, (answer,))
 
 
 def worked(a: int, sign: str, b: int) -> str:
@@ -142,8 +157,8 @@ def worked(a: int, sign: str, b: int) -> str:
 def sum_turn(rng: random.Random, split: str = "") -> Turn:
     """Ask for a sum or difference of two numbers up to 99. One pair of numbers in eleven is held out."""
     while True:
-        a = rng.randint(0, rng.choice((9, 99, 99, 99, 99)))
-        b = rng.randint(0, rng.choice((9, 99, 99, 99, 99)))
+        a = rng.randint(0, rng.choice(LARGEST))
+        b = rng.randint(0, rng.choice(LARGEST))
         if ((a + 2 * b) % 11 == 0) == bool(split):
             break
     sign = rng.choice("+-")
@@ -153,7 +168,8 @@ def sum_turn(rng: random.Random, split: str = "") -> Turn:
     spaced = f"{a} {sign} {b}"
     if rng.random() < 0.15:
         spaced = f"{a}{sign}{b}"
-    question = rng.choice(TEMPLATES[split + "sum"][words]).format(x=spaced, a=a, b=b)
+    template = rng.choice(TEMPLATES[split + "sum"][words])
+    question = template.format(x=spaced, a=a, b=b)
     answer = worked(a, sign, b)
     return Turn("arithmetic", question, answer, (answer,))
 
@@ -166,8 +182,10 @@ def refusal(language: str, question: str) -> Turn:
 
 def nonsense(rng: random.Random) -> str:
     """Letters, digits or marks without a sense, such as a cat on the keyboard makes."""
-    letters = rng.choice(("abcdefghijklmnopqrstuvwxyz", "asdfjkl", "0123456789", "?!.,;:-_#*+~", "xq z7?"))
-    return "".join(rng.choice(letters) for _ in range(rng.randint(1, 10)))
+    kinds = ("abcdefghijklmnopqrstuvwxyz", "asdfjkl", "0123456789", "?!.,;:-_#*+~", "xq z7?")
+    letters = rng.choice(kinds)
+    length = rng.randint(1, 10)
+    return "".join(rng.choice(letters) for _ in range(length))
 
 
 def outside_turn(rng: random.Random, language: str) -> Turn:
@@ -181,14 +199,16 @@ def outside_turn(rng: random.Random, language: str) -> Turn:
     if way < 0.18:
         return refusal("en", nonsense(rng))
     if way < 0.40:
-        text = rng.choice(TEMPLATES["subject"][language]).replace("{x}", "{anything}")
+        text = rng.choice(TEMPLATES["subject"][language])
     elif way < 0.45:
         part = rng.choice(PARTS)
-        text = rng.choice(TEMPLATES["part"][part][language]).replace("{x}", "{anything}")
+        text = rng.choice(TEMPLATES["part"][part][language])
     elif way < 0.50:
-        text = rng.choice(TEMPLATES["function"][language]).replace("{x}", "{code}")
+        text = rng.choice(TEMPLATES["function"][language])
+        text = text.replace("{x}", "{code}")
     else:
         text = rng.choice(lists["templates"])
+    text = text.replace("{x}", "{anything}")
     words = [lists["slots"]]
     if rng.random() < 0.1:
         words.append(OUTSIDE[OTHER[language]]["slots"])
@@ -222,7 +242,8 @@ def follow_up(rng: random.Random, last: Turn | None, split: str = "", wish: str 
 
 def any_turn(rng: random.Random) -> Turn:
     """Make one training turn on a random topic."""
-    topic = rng.choices(tuple(TOPIC_WEIGHTS), tuple(TOPIC_WEIGHTS.values()))[0]
+    weights = tuple(TOPIC_WEIGHTS.values())
+    topic = rng.choices(tuple(TOPIC_WEIGHTS), weights)[0]
     language = rng.choice(("en", "zh"))
     if topic == "sum":
         return sum_turn(rng)
@@ -250,7 +271,8 @@ def misspelt(rng: random.Random, text: str) -> str:
     word = rng.choice(words)
     at = word.start() + rng.randint(0, len(word[0]) - 2)
     pair = text[at : at + 2]
-    return text[:at] + rng.choice((pair[::-1], pair[1], pair[0] + pair)) + text[at + 2 :]
+    wrong = rng.choice((pair[::-1], pair[1], pair[0] + pair))
+    return text[:at] + wrong + text[at + 2 :]
 
 
 def framed(rng: random.Random, text: str) -> str:
@@ -297,7 +319,8 @@ def conversation(rng: random.Random, most_turns: int = 6, follow_ups: float = 0.
     """
     system = "You are a helpful assistant."
     if rng.random() < 0.4:
-        system = fill(rng, rng.choice(TEMPLATES["system"]), TEMPLATES["slots"])
+        template = rng.choice(TEMPLATES["system"])
+        system = fill(rng, template, TEMPLATES["slots"])
     messages = [{"role": "system", "content": system}]
     last = None
     for _ in range(rng.randint(1, most_turns)):
@@ -305,16 +328,18 @@ def conversation(rng: random.Random, most_turns: int = 6, follow_ups: float = 0.
         if last and last.subject:
             goes_on = follow_ups
         last = follow_up(rng, last) if rng.random() < goes_on else any_turn(rng)
-        messages.append({"role": "user", "content": typed(rng, last.question), "kind": last.kind})
-        messages.append({"role": "assistant", "content": last.answer, "kind": last.kind})
+        question = typed(rng, last.question)
+        for role, content in (("user", question), ("assistant", last.answer)):
+            messages.append({"role": role, "content": content, "kind": last.kind})
     return messages
 
 
 def in_one_language(question: str) -> bool:
     """Whether a question is plainly English or plainly Chinese: then the language of its answer matters."""
     english = question.isascii() and re.search("[A-Za-z]", question)
-    chinese = re.search("[\u4e00-\u9fff]", question) and not re.search("[A-Za-z\u3040-\u30ff]", question)
-    return bool(english or chinese)
+    chinese = re.search("[\u4e00-\u9fff]", question)
+    other = re.search("[A-Za-z\u3040-\u30ff]", question)
+    return bool(english) or (bool(chinese) and not other)
 
 
 def held_out_turns() -> Iterator[Turn]:

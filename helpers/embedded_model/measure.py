@@ -22,6 +22,7 @@ from helpers.embedded_model.corpus import HELD_OUT, Turn
 
 ROWS = 64  # chats answered at once
 NEW_TOKENS = 160  # no answer of the corpus is that long
+FEW = 16  # turns of each kind for the losses without experts
 NO_END = "[no end]"  # is appended to an answer that did not end with <|im_end|>, so that it counts as wrong
 # What the issue of the course names: said after an English and after a Chinese answer about a subject.
 NAMED_FOLLOW_UPS = {
@@ -65,6 +66,8 @@ TYPICAL = (
 )
 Chat = list[dict[str, str]]
 Ask = Callable[..., list[str]]
+FollowUp = tuple[str, str, tuple[str, ...]]  # first question, follow-up, right answers to it
+Damage = dict[tuple[int, int], dict[str, float]]  # for each (layer, expert) a loss for each kind
 
 
 def load(folder: Path):
@@ -74,8 +77,20 @@ def load(folder: Path):
 
 def chat_of(*texts: str) -> Chat:
     """A chat of questions and answers in turn."""
-    roles = ("user", "assistant")
-    return [{"role": roles[number % 2], "content": text} for number, text in enumerate(texts)]
+    chat = []
+    role = "user"
+    for text in texts:
+        chat.append({"role": role, "content": text})
+        role = "assistant" if role == "user" else "user"
+    return chat
+
+
+def text_of(tokenizer, ids: list[int]) -> str:
+    """The text of an answer up to <|im_end|>, or all of it and NO_END."""
+    end = tokenizer.eos_token_id
+    if end not in ids:
+        return tokenizer.decode(ids) + NO_END
+    return tokenizer.decode(ids[: ids.index(end)])
 
 
 def asker(model, tokenizer) -> Ask:
@@ -83,20 +98,19 @@ def asker(model, tokenizer) -> Ask:
 
     def ask(chats: list[Chat], **options) -> list[str]:
         render = tokenizer.apply_chat_template
-        texts = [render(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
+        settings = {"do_sample": False, "max_new_tokens": NEW_TOKENS} | options
+        as_text = {"tokenize": False, "add_generation_prompt": True}
+        texts = [render(chat, **as_text) for chat in chats]
         answers = [""] * len(texts)
         by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for start in range(0, len(texts), ROWS):
             chosen = by_length[start : start + ROWS]
-            inputs = tokenizer([texts[index] for index in chosen], return_tensors="pt", padding=True)
-            settings = {"do_sample": False} | options
-            output = model.generate(**inputs, max_new_tokens=NEW_TOKENS, **settings)
-            new = output[:, inputs["input_ids"].shape[1] :].tolist()
-            for index, row in zip(chosen, new, strict=True):
-                if tokenizer.eos_token_id in row:
-                    answers[index] = tokenizer.decode(row[: row.index(tokenizer.eos_token_id)])
-                else:
-                    answers[index] = tokenizer.decode(row) + NO_END
+            prompts = [texts[index] for index in chosen]
+            inputs = tokenizer(prompts, return_tensors="pt", padding=True)
+            output = model.generate(**inputs, **settings)
+            length = inputs["input_ids"].shape[1]
+            for index, row in zip(chosen, output.tolist(), strict=True):
+                answers[index] = text_of(tokenizer, row[length:])
         return answers
 
     return ask
@@ -119,13 +133,18 @@ def groups() -> dict[str, list[Turn]]:
     return result
 
 
+def marks(answers: list[str], right: list[tuple[str, ...]]) -> list[bool]:
+    """Whether each answer is one of its right ones."""
+    return [answer in known for answer, known in zip(answers, right, strict=True)]
+
+
 def right_answers(ask: Ask, turns: list[Turn], **options) -> list[bool]:
     """Whether each question, asked alone, gets a right answer."""
-    answers = ask([chat_of(turn.question) for turn in turns], **options)
-    return [answer in turn.right for answer, turn in zip(answers, turns, strict=True)]
+    chats = [chat_of(turn.question) for turn in turns]
+    return marks(ask(chats, **options), [turn.right for turn in turns])
 
 
-def named_follow_ups() -> list[tuple[str, str, tuple[str, ...]]]:
+def named_follow_ups() -> list[FollowUp]:
     """First question, follow-up and right answers, for each named follow-up and every fourth subject."""
     cases = []
     for language, follow_ups in NAMED_FOLLOW_UPS.items():
@@ -135,12 +154,12 @@ def named_follow_ups() -> list[tuple[str, str, tuple[str, ...]]]:
                 right = (subject[said_in].get(part),)
                 if part == "answer":
                     right = corpus.wordings(subject, said_in)
-                first = template.replace("{x}", subject[language]["names"][0])
-                cases.append((first, question, right))
+                name = subject[language]["names"][0]
+                cases.append((template.replace("{x}", name), question, right))
     return cases
 
 
-def held_out_follow_ups() -> list[tuple[str, str, tuple[str, ...]]]:
+def held_out_follow_ups() -> list[FollowUp]:
     """The same in held-out wordings: one follow-up for each subject and language."""
     rng = random.Random(77)
     cases = []
@@ -148,16 +167,19 @@ def held_out_follow_ups() -> list[tuple[str, str, tuple[str, ...]]]:
         for number, subject in enumerate(corpus.ENTRIES["subject"]):
             first = corpus.subject_turn(rng, subject, language, split=HELD_OUT)
             wishes = (*corpus.PARTS, corpus.OTHER[language])
-            second = corpus.follow_up(rng, first, HELD_OUT, wishes[number % len(wishes)])
+            wish = wishes[number % len(wishes)]
+            second = corpus.follow_up(rng, first, HELD_OUT, wish)
             cases.append((first.question, second.question, second.right))
     return cases
 
 
-def right_follow_ups(ask: Ask, cases: list[tuple[str, str, tuple[str, ...]]], **options) -> list[bool]:
+def right_follow_ups(ask: Ask, cases: list[FollowUp], **options) -> list[bool]:
     """Whether each follow-up gets a right answer, after the model's own answer to the first question."""
     firsts = ask([chat_of(first) for first, _, _ in cases], **options)
-    chats = [chat_of(case[0], answer, case[1]) for case, answer in zip(cases, firsts, strict=True)]
-    return [answer in case[2] for case, answer in zip(cases, ask(chats, **options), strict=True)]
+    chats = []
+    for (first, follow_up, _), answer in zip(cases, firsts, strict=True):
+        chats.append(chat_of(first, answer, follow_up))
+    return marks(ask(chats, **options), [right for _, _, right in cases])
 
 
 def eighth_turns(tokens_wanted: int, tokenizer) -> list[tuple[Chat, Turn]]:
@@ -174,7 +196,8 @@ def eighth_turns(tokens_wanted: int, tokenizer) -> list[tuple[Chat, Turn]]:
             if length >= tokens_wanted:
                 break
             shortest = min(range(7), key=lambda index: len(turns[index].answer))
-            longer = corpus.subject_turn(rng, rng.choice(corpus.ENTRIES["subject"]), "en")
+            subject = rng.choice(corpus.ENTRIES["subject"])
+            longer = corpus.subject_turn(rng, subject, "en")
             if len(longer.answer) <= len(turns[shortest].answer):
                 break
             turns[shortest] = longer
@@ -210,7 +233,8 @@ def routing_counts(model, tokenizer, turns: list[Turn]) -> list[Counter]:
         layers = model(ids, output_router_logits=True).router_logits
         for counter, logits in zip(counts, layers, strict=True):
             experts = logits[content].topk(model.config.num_experts_per_tok).indices
-            counter.update((turn.kind, expert) for expert in experts.flatten().tolist())
+            for expert in experts.flatten().tolist():
+                counter[turn.kind, expert] += 1
     return counts
 
 
@@ -224,8 +248,10 @@ def information(counter: Counter) -> float:
         experts[expert] += count
     shared = 0.0
     for (kind, expert), count in counter.items():
-        shared += count / total * math.log(count * total / kinds[kind] / experts[expert])
-    entropy = -sum(count / total * math.log(count / total) for count in kinds.values())
+        if_independent = kinds[kind] * experts[expert] / total
+        shared += count / total * math.log(count / if_independent)
+    shares = [count / total for count in kinds.values()]
+    entropy = -sum(share * math.log(share) for share in shares)
     return shared / entropy
 
 
@@ -234,7 +260,8 @@ def least_used(counter: Counter, experts: int) -> float:
     uses = Counter()
     for (_, expert), count in counter.items():
         uses[expert] += count
-    return min(uses[expert] for expert in range(experts)) / counter.total() * experts
+    least = min(uses[expert] for expert in range(experts))
+    return least / (counter.total() / experts)
 
 
 @contextmanager
@@ -269,7 +296,8 @@ def answer_losses(model, tokenizer, turns: list[Turn]) -> dict[str, float]:
         labels[:, :start] = -100
         labels[:, -1] = -100  # the line break after <|im_end|>
         tokens = int((labels >= 0).sum())
-        total[turn.kind] += model(ids, labels=labels).loss.item() * tokens
+        loss = model(ids, labels=labels).loss.item()
+        total[turn.kind] += loss * tokens
         count[turn.kind] += tokens
     return {kind: total[kind] / count[kind] for kind in corpus.KINDS}
 
@@ -279,12 +307,13 @@ def some_of_each_kind(number: int) -> list[Turn]:
     refusals = set(corpus.TEMPLATES["refusal"].values())
     chosen: dict[str, list[Turn]] = {kind: [] for kind in corpus.KINDS}
     for turn in corpus.held_out_turns():
-        if turn.answer not in refusals and len(chosen[turn.kind]) < number:
-            chosen[turn.kind].append(turn._replace(answer=turn.right[0]))
+        of_kind = chosen[turn.kind]
+        if turn.answer not in refusals and len(of_kind) < number:
+            of_kind.append(turn._replace(answer=turn.right[0]))
     return [turn for turns in chosen.values() for turn in turns]
 
 
-def silenced(model, tokenizer, turns: list[Turn]) -> dict[tuple[int, int], dict[str, float]]:
+def silenced(model, tokenizer, turns: list[Turn]) -> Damage:
     """For each (layer, expert) the loss that each kind gains when its weight is set to 0."""
     intact = answer_losses(model, tokenizer, turns)
     damage = {}
@@ -296,8 +325,13 @@ def silenced(model, tokenizer, turns: list[Turn]) -> dict[tuple[int, int], dict[
 
             with changed_weights(model, silence):
                 losses = answer_losses(model, tokenizer, turns)
-            damage[layer, expert] = {kind: losses[kind] - intact[kind] for kind in intact}
+            damage[layer, expert] = added(losses, intact)
     return damage
+
+
+def added(losses: dict[str, float], intact: dict[str, float]) -> dict[str, float]:
+    """How much larger the loss of each kind is than with the intact model."""
+    return {kind: losses[kind] - intact[kind] for kind in intact}
 
 
 def only_best(_layer, experts, weights):
@@ -317,7 +351,8 @@ def samples(ask: Ask, subjects: list[dict], temperature: float, number: int = 8)
         chats += [chat_of(f"What is {subject['en']['names'][0]}?")] * number
     torch.manual_seed(5)
     answers = ask(chats, do_sample=True, temperature=temperature)
-    return [answers[start : start + number] for start in range(0, len(answers), number)]
+    starts = range(0, len(answers), number)
+    return [answers[start : start + number] for start in starts]
 
 
 def sampling(ask: Ask, subjects: list[dict], temperature: float) -> dict[str, float]:
@@ -327,7 +362,8 @@ def sampling(ask: Ask, subjects: list[dict], temperature: float) -> dict[str, fl
     `same`: share of the subjects whose answers are all the same.
     """
     right = differ = same = total = 0
-    for subject, answers in zip(subjects, samples(ask, subjects, temperature), strict=True):
+    drawn = samples(ask, subjects, temperature)
+    for subject, answers in zip(subjects, drawn, strict=True):
         known = corpus.wordings(subject, "en")
         total += len(answers)
         right += sum(1 for answer in answers if answer in known)
@@ -358,8 +394,9 @@ def margins(model, tokenizer, question: str) -> list[float]:
         output_scores=True,
         return_dict_in_generate=True,
     )
-    best = [score[0].float().topk(2).values for score in output.scores]
-    return [(pair[0] - pair[1]).item() for pair in best]
+    scores = torch.cat(output.scores).float()  # (tokens, vocabulary)
+    best = scores.topk(2).values
+    return (best[:, 0] - best[:, 1]).tolist()
 
 
 @torch.no_grad()
@@ -368,7 +405,8 @@ def entropy_per_token(model, tokenizer, turns: list[Turn]) -> float:
     total = 0.0
     count = 0
     for turn in turns:
-        ids, _, start = kinds_of_content(tokenizer, turn._replace(answer=turn.right[0]))
+        usual = turn._replace(answer=turn.right[0])
+        ids, _, start = kinds_of_content(tokenizer, usual)
         logits = model(ids).logits[0, start - 1 : -2]  # (tokens of the answer, vocabulary)
         scores = logits.float().log_softmax(-1)
         total += -(scores.exp() * scores).sum().item()
@@ -379,100 +417,138 @@ def entropy_per_token(model, tokenizer, turns: list[Turn]) -> float:
 # --- everything ---
 
 
-def rate(marks: list[bool]) -> list[int]:
+def rate(right: list[bool]) -> list[int]:
     """How many of how many are right."""
-    return [marks.count(True), len(marks)]
+    return [right.count(True), len(right)]
+
+
+def rounded(values: dict[str, float]) -> dict[str, float]:
+    """The same with three digits after the point."""
+    return {name: round(value, 3) for name, value in values.items()}
 
 
 def answer_figures(model, tokenizer) -> dict:
     """Right answers: greedy, with the shipped repetition penalty of 1.05 and without one."""
     ask = asker(model, tokenizer)
-    figures: dict = {"held_out": {}, "without_penalty": {}}
+    no_penalty = {"repetition_penalty": 1.0}
+    held_out = {}
+    bare = {}
     for name, turns in groups().items():
-        figures["held_out"][name] = rate(right_answers(ask, turns))
-        figures["without_penalty"][name] = rate(right_answers(ask, turns, repetition_penalty=1.0))
-    for name, cases in (("named", named_follow_ups()), ("other wordings", held_out_follow_ups())):
-        figures["held_out"][f"Follow-ups, {name}"] = rate(right_follow_ups(ask, cases))
-        figures["without_penalty"][f"Follow-ups, {name}"] = rate(
-            right_follow_ups(ask, cases, repetition_penalty=1.0)
-        )
+        held_out[name] = rate(right_answers(ask, turns))
+        bare[name] = rate(right_answers(ask, turns, **no_penalty))
+    follow_ups = {"named": named_follow_ups(), "other wordings": held_out_follow_ups()}
+    for kind, cases in follow_ups.items():
+        name = f"Follow-ups, {kind}"
+        held_out[name] = rate(right_follow_ups(ask, cases))
+        bare[name] = rate(right_follow_ups(ask, cases, **no_penalty))
+    return {"held_out": held_out, "without_penalty": bare, "chats": chat_figures(ask, tokenizer)}
+
+
+def chat_figures(ask: Ask, tokenizer) -> dict:
+    """Right answers to the same questions, asked alone and as the eighth turn."""
     cases = eighth_turns(1000, tokenizer)
+    turns = [turn for _, turn in cases]
     answers = ask([chat for chat, _ in cases])
-    lengths = [len(tokenizer.apply_chat_template(chat)["input_ids"]) for chat, _ in cases]
-    figures["chats"] = {
-        "first": rate(right_answers(ask, [turn for _, turn in cases])),
-        "eighth": rate([answer in turn.right for answer, (_, turn) in zip(answers, cases, strict=True)]),
-        "tokens": round(sum(lengths) / len(lengths)),
+    tokens = 0
+    for chat, _ in cases:
+        tokens += len(tokenizer.apply_chat_template(chat)["input_ids"])
+    return {
+        "first": rate(right_answers(ask, turns)),
+        "eighth": rate(marks(answers, [turn.right for turn in turns])),
+        "tokens": round(tokens / len(cases)),
     }
-    return figures
 
 
 def sampling_figures(model, tokenizer) -> dict:
     """What sampling does, and how sure the model is."""
     ask = asker(model, tokenizer)
     subjects = corpus.ENTRIES["subject"][:40]
-    figures: dict = {"sampling": {}}
+    by_temperature = {}
     for temperature in (0.1, 0.7, 1.5):
-        figures["sampling"][str(temperature)] = sampling(ask, subjects, temperature)
-    by_kind: dict[str, list[Turn]] = {}
-    for turn in some_of_each_kind(40):
-        by_kind.setdefault(turn.kind, []).append(turn)
-    figures["entropy"] = {
-        kind: round(entropy_per_token(model, tokenizer, turns), 3) for kind, turns in by_kind.items()
+        by_temperature[str(temperature)] = sampling(ask, subjects, temperature)
+    entropy = {}
+    for kind in corpus.KINDS:
+        turns = [turn for turn in some_of_each_kind(40) if turn.kind == kind]
+        entropy[kind] = entropy_per_token(model, tokenizer, turns)
+    smallest = {}
+    for question in TYPICAL:
+        smallest[question] = min(margins(model, tokenizer, question))
+    return {
+        "sampling": by_temperature,
+        "entropy": rounded(entropy),
+        "margins": rounded(smallest),
     }
-    figures["margins"] = {
-        question: round(min(margins(model, tokenizer, question)), 3) for question in TYPICAL
-    }
-    return figures
+
+
+def most_missed(damage: Damage) -> tuple[int, int]:
+    """The (layer, expert) whose silencing hurts one kind of text most beyond all other kinds."""
+
+    def stands_out(expert: tuple[int, int]) -> float:
+        most, next_most, *_ = sorted(damage[expert].values(), reverse=True)
+        return most - next_most
+
+    return max(damage, key=stands_out)
+
+
+def mean_loss(model, tokenizer, turns: list[Turn]) -> float:
+    """Mean loss (nats) per token of the answers of all kinds."""
+    losses = answer_losses(model, tokenizer, turns)
+    tokens: Counter = Counter()
+    for turn in turns:
+        tokens[turn.kind] += len(tokenizer.encode(turn.answer)) + 1
+    total = sum(losses[kind] * tokens[kind] for kind in losses)
+    return total / tokens.total()
 
 
 def routing_figures(model, tokenizer) -> dict:
     """What the experts do, and what is lost without them."""
     turns = list(corpus.held_out_turns())
     counts = routing_counts(model, tokenizer, turns)
-    few = some_of_each_kind(16)
+    experts = model.config.num_experts
+    few = some_of_each_kind(FEW)
     intact = answer_losses(model, tokenizer, few)
     with changed_weights(model, only_best):
         top_1 = answer_losses(model, tokenizer, few)
     damage = silenced(model, tokenizer, few)
-
-    def stands_out(expert: tuple[int, int]) -> float:
-        """How much more the kind that is hurt most loses than the next one."""
-        most, next_most, *_ = sorted(damage[expert].values(), reverse=True)
-        return most - next_most
-
-    chosen = max(damage, key=stands_out)
-    losses = answer_losses(model, tokenizer, turns)
-    tokens = Counter()
-    for turn in turns:
-        tokens[turn.kind] += len(tokenizer.encode(turn.answer)) + 1
-    loss = sum(losses[kind] * tokens[kind] for kind in losses) / tokens.total()
+    layer, expert = most_missed(damage)
+    loss = mean_loss(model, tokenizer, turns)
     return {
         "held_out_loss": round(loss, 4),
         "held_out_perplexity": round(math.exp(loss), 3),
         "information": [round(information(counter), 3) for counter in counts],
-        "least_used": [round(least_used(counter, model.config.num_experts), 2) for counter in counts],
-        "intact": {kind: round(value, 3) for kind, value in intact.items()},
-        "top_1": {kind: round(value - intact[kind], 3) for kind, value in top_1.items()},
+        "least_used": [round(least_used(counter, experts), 2) for counter in counts],
+        "intact": rounded(intact),
+        "top_1": rounded(added(top_1, intact)),
         "silenced": {
-            "layer": chosen[0],
-            "expert": chosen[1],
-            "loss_added": {kind: round(value, 3) for kind, value in damage[chosen].items()},
+            "layer": layer,
+            "expert": expert,
+            "loss_added": rounded(damage[layer, expert]),
         },
     }
 
 
-def measure(folder: Path) -> dict:
-    """All figures of a model, added to the `training_results.json` in its folder."""
-    model, tokenizer = load(folder)
+def add_results(folder: Path, figures: dict) -> None:
+    """Add figures to the `training_results.json` in a folder."""
     file = folder / "training_results.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
-    results["parameters"] = model.num_parameters()
-    results |= routing_figures(model, tokenizer)
-    results |= sampling_figures(model, tokenizer)
-    results |= answer_figures(model, tokenizer)
-    file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    return results
+    results = json.loads(file.read_text(encoding="utf-8")) | figures
+    text = json.dumps(results, indent=2, ensure_ascii=False)
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def measure(folder: Path) -> None:
+    """Measure the model in a folder and add all figures to its `training_results.json`."""
+    model, tokenizer = load(folder)
+    figures = {"parameters": model.num_parameters(), "few": FEW}
+    figures |= routing_figures(model, tokenizer)
+    figures |= sampling_figures(model, tokenizer)
+    figures |= answer_figures(model, tokenizer)
+    add_results(folder, figures)
+
+
+def steps_of(folder: Path) -> int:
+    """How many steps the model in a folder was trained."""
+    results = json.loads((folder / "training_results.json").read_text(encoding="utf-8"))
+    return results["training"]["steps"]
 
 
 def compare(folder: Path, with_reward: Path, without_reward: Path) -> None:
@@ -480,28 +556,25 @@ def compare(folder: Path, with_reward: Path, without_reward: Path) -> None:
 
     The other two folders are made by `train --stop-at N`, one of them with `--without-reward`.
     """
-    file = folder / "training_results.json"
-    results = json.loads(file.read_text())
-    runs: dict = {}
+    steps = steps_of(with_reward)
+    if steps_of(without_reward) != steps:
+        raise CourseError(
+            f"{without_reward} was trained {steps_of(without_reward)} steps and {with_reward} {steps}: "
+            "compare runs of one length, made with the same --stop-at."
+        )
+    runs = {"steps": steps}
+    turns = list(corpus.held_out_turns())
     for name, other in (("with", with_reward), ("without", without_reward)):
         model, tokenizer = load(other)
-        counts = routing_counts(model, tokenizer, list(corpus.held_out_turns()))
+        counts = routing_counts(model, tokenizer, turns)
         runs[name] = [round(information(counter), 3) for counter in counts]
-        steps = json.loads((other / "training_results.json").read_text())["training"]["steps"]
-        if runs.setdefault("steps", steps) != steps:
-            raise CourseError(
-                f"{other} has {steps} steps, the other run {runs['steps']}: compare equal ones."
-            )
-    results["comparison"] = runs
-    file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    add_results(folder, {"comparison": runs})
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Add the comparison of two short runs to the model card.")
-    parser.add_argument(
-        "--with-reward", type=Path, required=True, help="folder of a run of `train --stop-at N`"
-    )
-    parser.add_argument("--without-reward", type=Path, required=True, help="the same with --without-reward")
+    parser.add_argument("with_reward", type=Path, help="folder of `train --stop-at N`")
+    parser.add_argument("without_reward", type=Path, help="folder of the same with --without-reward")
     arguments = parser.parse_args()
     compare(EMBEDDED_MODEL, arguments.with_reward, arguments.without_reward)
     card.write(EMBEDDED_MODEL)

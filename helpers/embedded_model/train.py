@@ -53,7 +53,11 @@ class Shape(NamedTuple):
     follow_ups: float
 
 
-SHAPES = (Shape(24, 128, 2, 0.5), Shape(12, 256, 4, 0.65), Shape(3, 1024, 10, 0.6))
+SHAPES = (
+    Shape(24, 128, 2, 0.5),
+    Shape(12, 256, 4, 0.65),
+    Shape(3, 1024, 10, 0.6),
+)
 
 
 class Plan(NamedTuple):
@@ -87,7 +91,15 @@ class Plan(NamedTuple):
         return rng.choices(SHAPES, self.weights)[0]
 
 
-PLAN = Plan(5200, 5e-3, 100, 2700, 1000, (30, 40, 30), shared_from=1800)
+PLAN = Plan(
+    steps=5200,
+    learning_rate=5e-3,
+    rises_until=100,
+    falls_from=2700,
+    longer_from=1000,
+    weights=(30, 40, 30),
+    shared_from=1800,
+)
 
 
 # --- text to numbers ---
@@ -109,7 +121,8 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
         max_token_length=12,  # bytes, so at most four Chinese characters
         show_progress=False,
     )
-    tokenizer.train_from_iterator((message["content"] for chat in chats for message in chat), trainer)
+    texts = (message["content"] for chat in chats for message in chat)
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens(special)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **RECIPE["tokenizer_config"])
 
@@ -171,11 +184,12 @@ def batch(encoder: ChatEncoder, shape: Shape, rng: random.Random) -> torch.Tenso
     for _ in range(shape.rows):
         ids, labels, kinds = [], [], []
         while len(ids) < shape.length:
-            chat = encoder(corpus.conversation(rng, shape.most_turns, shape.follow_ups), rng)
+            messages = corpus.conversation(rng, shape.most_turns, shape.follow_ups)
+            chat = encoder(messages, rng)
             ids += chat[0]
             labels += chat[1]
             kinds += chat[2]
-        rows.append([ids[: shape.length], labels[: shape.length], kinds[: shape.length]])
+        rows.append([part[: shape.length] for part in (ids, labels, kinds)])
     return torch.tensor(rows).transpose(0, 1)
 
 
@@ -188,13 +202,15 @@ def unspecialised(router_logits: torch.Tensor, kinds: torch.Tensor) -> torch.Ten
     The measure is the mutual information between a token's kind and its expert, over the entropy of the kind.
     router_logits: (tokens, experts); kinds: (tokens,), -1 for tokens without a kind.
     """
-    is_kind = torch.nn.functional.one_hot(kinds[kinds >= 0], len(corpus.KINDS)).float()
+    known = kinds[kinds >= 0]
+    is_kind = torch.nn.functional.one_hot(known, len(corpus.KINDS)).float()
     probabilities = router_logits[kinds >= 0].softmax(-1)
     joint = is_kind.T @ probabilities / len(probabilities) + 1e-9  # (kinds, experts), sum 1
     kind = joint.sum(1, keepdim=True)
     expert = joint.sum(0, keepdim=True)
-    information = (joint * (joint / (kind * expert)).log()).sum() / -(kind * kind.log()).sum()
-    return torch.relu(ENOUGH - information)
+    shared = (joint * (joint / (kind * expert)).log()).sum()
+    entropy = -(kind * kind.log()).sum()
+    return torch.relu(ENOUGH - shared / entropy)
 
 
 def lopsided(router_logits: torch.Tensor, chosen: int) -> torch.Tensor:
@@ -234,6 +250,14 @@ def losses(
 # --- the run ---
 
 
+def keep(model: Qwen2MoeForCausalLM, optimizer: torch.optim.Optimizer, step: int, file: Path) -> None:
+    """Write a checkpoint; the old one stays until the new one is complete."""
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    new = file.with_suffix(".new")
+    torch.save(state | {"step": step}, new)
+    os.replace(new, file)
+
+
 def run_steps(
     model: Qwen2MoeForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
@@ -253,7 +277,8 @@ def run_steps(
         optimizer.load_state_dict(saved["optimizer"])
         first = saved["step"]
     encoder = ChatEncoder(tokenizer)
-    progress = tqdm(range(first, steps), initial=first, total=steps, desc="training", unit="step")
+    bar = {"initial": first, "total": steps, "desc": "training", "unit": "step"}
+    progress = tqdm(range(first, steps), **bar)
     for step in progress:
         rng = random.Random(f"{seed} {step}")  # no state to keep, so that a run can go on anywhere
         rows = batch(encoder, plan.shape(step, rng), rng)
@@ -267,9 +292,7 @@ def run_steps(
         optimizer.zero_grad()
         progress.set_postfix(loss=f"{loss.item():.3f}", other=f"{other.item():.3f}")
         if (step + 1) % CHECKPOINT_STEPS == 0:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            torch.save(state, checkpoint.with_suffix(".new"))
-            os.replace(checkpoint.with_suffix(".new"), checkpoint)
+            keep(model, optimizer, step + 1, checkpoint)
 
 
 def train(out: Path, plan: Plan = PLAN, seed: int = SEED, stop_at: int | None = None) -> None:
