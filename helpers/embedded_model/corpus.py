@@ -14,7 +14,12 @@ KINDS = ("english", "chinese", "code", "arithmetic")
 KIND_OF = {"en": "english", "zh": "chinese"}
 OTHER = {"en": "zh", "zh": "en"}
 PARTS = ("more", "example", "why", "short")  # what can be asked about a subject besides what it is
+# Before the name of a topic in `corpus/templates.json`: wordings that training never sees, and wordings that
+# it sees only in its last part.
 HELD_OUT = "held_out_"
+LATE = "late_"
+LATE_SHARE = 0.4  # of the turns in the last part of the training
+LATE_WEIGHTS = {"subject": 45, "function": 15, "sum": 20, "outside": 20}
 # How often training answers with the text `answer` of a subject, and with the two `variants`.
 WORDING_WEIGHTS = (60, 25, 15)
 LARGEST = (9, 99, 99, 99, 99)  # one number of a sum in five has one digit
@@ -88,9 +93,9 @@ def wordings(subject: dict, language: str) -> tuple[str, ...]:
 def subject_turn(
     rng: random.Random, subject: dict, language: str, part: str = "answer", split: str = ""
 ) -> Turn:
-    """Ask what a subject is, or for one of PARTS. `split` is empty for training, else HELD_OUT."""
+    """Ask what a subject is, or for one of PARTS. `split` is empty, or LATE, or HELD_OUT."""
     names = subject[language]["names"]
-    if not split and rng.random() < 0.06:
+    if split != HELD_OUT and rng.random() < 0.06:
         names = subject[OTHER[language]]["names"]  # "What is 注意力?" is answered in the language around it
     if part == "answer":
         templates = TEMPLATES[split + "subject"][language]
@@ -106,7 +111,7 @@ def subject_turn(
 
 def function_turn(rng: random.Random, function: dict, language: str, split: str = "") -> Turn:
     """Ask for a Python function. Numbers that are multiples of seven are held out."""
-    wanted = [number for number in range(2, 100) if (number % 7 == 0) == bool(split)]
+    wanted = [number for number in range(2, 100) if (number % 7 == 0) == (split == HELD_OUT)]
     number = str(rng.choice(wanted))
     what = rng.choice(function[language]["names"])
     template = rng.choice(TEMPLATES[split + "function"][language])
@@ -159,7 +164,7 @@ def sum_turn(rng: random.Random, split: str = "") -> Turn:
     while True:
         a = rng.randint(0, rng.choice(LARGEST))
         b = rng.randint(0, rng.choice(LARGEST))
-        if ((a + 2 * b) % 11 == 0) == bool(split):
+        if ((a + 2 * b) % 11 == 0) == (split == HELD_OUT):
             break
     sign = rng.choice("+-")
     if sign == "-" and a < b and rng.random() < 0.7:
@@ -226,7 +231,7 @@ def follow_up(rng: random.Random, last: Turn | None, split: str = "", wish: str 
         spoken = rng.choice(("en", "zh"))
     wish = wish or rng.choice((*PARTS, OTHER[spoken]))
     asked_in = spoken
-    if not split and rng.random() < 0.12:
+    if split != HELD_OUT and rng.random() < 0.12:
         asked_in = OTHER[spoken]
     question = rng.choice(TEMPLATES[split + "follow_up"][wish][asked_in])
     said_in = asked_in if wish in PARTS else wish
@@ -258,6 +263,25 @@ def any_turn(rng: random.Random) -> Turn:
     if rng.random() < 0.28:
         part = rng.choice(PARTS)
     return subject_turn(rng, entry, language, part)
+
+
+def late_turn(rng: random.Random, last: Turn | None) -> Turn:
+    """Make one training turn in a wording of the last part of the training."""
+    if last and last.subject and rng.random() < 0.5:
+        return follow_up(rng, last, LATE)
+    weights = tuple(LATE_WEIGHTS.values())
+    topic = rng.choices(tuple(LATE_WEIGHTS), weights)[0]
+    language = rng.choice(("en", "zh"))
+    if topic == "sum":
+        return sum_turn(rng, LATE)
+    if topic == "function":
+        return function_turn(rng, rng.choice(ENTRIES["function"]), language, LATE)
+    if topic == "subject":
+        return subject_turn(rng, rng.choice(ENTRIES["subject"]), language, split=LATE)
+    about = rng.choice(("subject", "outside"))
+    text = rng.choice(TEMPLATES[LATE + about][language])
+    text = text.replace("{x}", "{anything}")
+    return refusal(language, fill(rng, text, OUTSIDE[language]["slots"]))
 
 
 # --- questions as people type them ---
@@ -311,10 +335,13 @@ def typed(rng: random.Random, text: str) -> str:
 # --- chats ---
 
 
-def conversation(rng: random.Random, most_turns: int = 6, follow_ups: float = 0.5) -> list[dict[str, str]]:
+def conversation(
+    rng: random.Random, most_turns: int = 6, follow_ups: float = 0.5, late: float = 0.0
+) -> list[dict[str, str]]:
     """Make one training chat of 1 to `most_turns` turns under a system prompt, as a list of messages.
 
-    `follow_ups` is the probability that a turn about a subject is followed by a follow-up.
+    `follow_ups` is the probability that a turn about a subject is followed by a follow-up, `late` that of a
+    wording that belongs to the last part of the training.
     Questions and answers also say their `kind`; the chat template takes no notice of it.
     """
     system = "You are a helpful assistant."
@@ -327,7 +354,10 @@ def conversation(rng: random.Random, most_turns: int = 6, follow_ups: float = 0.
         goes_on = 0.04
         if last and last.subject:
             goes_on = follow_ups
-        last = follow_up(rng, last) if rng.random() < goes_on else any_turn(rng)
+        if late and rng.random() < late:
+            last = late_turn(rng, last)
+        else:
+            last = follow_up(rng, last) if rng.random() < goes_on else any_turn(rng)
         question = typed(rng, last.question)
         for role, content in (("user", question), ("assistant", last.answer)):
             messages.append({"role": role, "content": content, "kind": last.kind})

@@ -63,9 +63,10 @@ SHAPES = (
 class Plan(NamedTuple):
     """The course of a training run.
 
-    The learning rate rises to its peak, stays there, and falls to zero from step `falls_from` on. Batches of
-    the first kind of SHAPES come alone until step `longer_from`: in short rows the model learns much faster
-    what belongs to which question. From then on `weights` say how often each shape is drawn.
+    The learning rate rises to its peak, stays there, and falls from step `falls_from` on to zero at
+    `late_from`. There the last part begins, with a smaller peak, `late_rate`, and with further wordings.
+    Batches of the first kind of SHAPES come alone until step `longer_from`: in short rows the model learns
+    much faster what belongs to which question. From then on `weights` say how often each shape is drawn.
     `specialise` is the weight of the reward for experts that specialise.
     """
 
@@ -77,11 +78,17 @@ class Plan(NamedTuple):
     weights: tuple[int, int, int]
     specialise: float = SPECIALISE
     shared_from: int = 0  # from this step on the chosen experts must share the weight
+    late_from: int = 0
+    late_rate: float = 0.0
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
+        if step >= self.late_from:
+            rising = (step + 1 - self.late_from) / self.rises_until
+            falling = (self.steps - step) / (self.steps - self.late_from)
+            return self.late_rate * min(rising, falling)
         rising = (step + 1) / self.rises_until
-        falling = (self.steps - step) / (self.steps - self.falls_from)
+        falling = (self.late_from - step) / (self.late_from - self.falls_from)
         return self.learning_rate * min(1.0, rising, falling)
 
     def shape(self, step: int, rng: random.Random) -> Shape:
@@ -92,13 +99,15 @@ class Plan(NamedTuple):
 
 
 PLAN = Plan(
-    steps=5200,
+    steps=6200,
     learning_rate=5e-3,
     rises_until=100,
     falls_from=2700,
     longer_from=1000,
     weights=(30, 40, 30),
     shared_from=1800,
+    late_from=5200,
+    late_rate=2e-3,
 )
 
 
@@ -178,13 +187,16 @@ class ChatEncoder:
         return ids, labels, kinds
 
 
-def batch(encoder: ChatEncoder, shape: Shape, rng: random.Random) -> torch.Tensor:
-    """Ids, labels and kinds, stacked to (3, rows, length): chats in a row, cut at the length."""
+def batch(encoder: ChatEncoder, shape: Shape, rng: random.Random, late: float = 0.0) -> torch.Tensor:
+    """Ids, labels and kinds, stacked to (3, rows, length): chats in a row, cut at the length.
+
+    `late` is the share of the wordings that belong to the last part of the training.
+    """
     rows = []
     for _ in range(shape.rows):
         ids, labels, kinds = [], [], []
         while len(ids) < shape.length:
-            messages = corpus.conversation(rng, shape.most_turns, shape.follow_ups)
+            messages = corpus.conversation(rng, shape.most_turns, shape.follow_ups, late)
             chat = encoder(messages, rng)
             ids += chat[0]
             labels += chat[1]
@@ -281,7 +293,8 @@ def run_steps(
     progress = tqdm(range(first, steps), **bar)
     for step in progress:
         rng = random.Random(f"{seed} {step}")  # no state to keep, so that a run can go on anywhere
-        rows = batch(encoder, plan.shape(step, rng), rng)
+        late = corpus.LATE_SHARE if step >= plan.late_from else 0.0
+        rows = batch(encoder, plan.shape(step, rng), rng, late)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(step)
         share_out = SHARE_OUT if step >= plan.shared_from else 0.0
@@ -315,6 +328,7 @@ def train(out: Path, plan: Plan = PLAN, seed: int = SEED, stop_at: int | None = 
         "balance": BALANCE,
         "specialise": plan.specialise,
         "shared_from": f"{plan.shared_from:,}",
+        "late_from": f"{plan.late_from:,}",
     }
     save(model, tokenizer, out, facts)
     checkpoint.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, Qwen2MoeForCausalLM
 from helpers import EMBEDDED_MODEL
 from helpers.embedded_model import corpus, measure, train
 
-SHORT = train.PLAN._replace(steps=3, rises_until=1, falls_from=2, longer_from=99)
+SHORT = train.PLAN._replace(steps=3, rises_until=1, falls_from=1, longer_from=99, late_from=2)
 SMALL_SHAPES = (train.Shape(2, 64, 1, 0.5),) * 3
 
 
