@@ -13,6 +13,8 @@ from helpers.embedded_model import corpus
 FLOORS = {
     "Subjects in English": 0.95,
     "Subjects in Chinese": 0.95,
+    "Subjects in English, fresh wordings": 0.95,
+    "Subjects in Chinese, fresh wordings": 0.95,
     "Python functions": 0.95,
     "Sums and differences": 0.98,
     "Outside questions": 0.95,

@@ -18,6 +18,7 @@ PARTS = ("more", "example", "why", "short")  # what can be asked about a subject
 # it sees only in its last part.
 HELD_OUT = "held_out_"
 LATE = "late_"
+FRESH = "fresh_"  # never seen in training either, and written when the training text was complete
 LATE_SHARE = 0.4  # of the turns in the last part of the training
 LATE_WEIGHTS = {"subject": 45, "function": 15, "sum": 20, "outside": 20}
 # How often training answers with the text `answer` of a subject, and with the two `variants`.
@@ -95,7 +96,7 @@ def subject_turn(
 ) -> Turn:
     """Ask what a subject is, or for one of PARTS. `split` is empty, or LATE, or HELD_OUT."""
     names = subject[language]["names"]
-    if split != HELD_OUT and rng.random() < 0.06:
+    if split in ("", LATE) and rng.random() < 0.06:
         names = subject[OTHER[language]]["names"]  # "What is 注意力?" is answered in the language around it
     if part == "answer":
         templates = TEMPLATES[split + "subject"][language]
@@ -388,3 +389,11 @@ def held_out_turns() -> Iterator[Turn]:
             yield turn
     for _ in range(300):
         yield sum_turn(rng, HELD_OUT)
+
+
+def fresh_turns() -> Iterator[Turn]:
+    """Yield every subject in both languages in wordings that were written after all others."""
+    rng = random.Random(2025)
+    for language in ("en", "zh"):
+        for subject in ENTRIES["subject"]:
+            yield subject_turn(rng, subject, language, split=FRESH)

@@ -22,7 +22,7 @@ from helpers.embedded_model.corpus import HELD_OUT, Turn
 
 ROWS = 64  # chats answered at once
 NEW_TOKENS = 160  # no answer of the corpus is that long
-FEW = 16  # turns of each kind for the losses without experts
+FEW = 8  # turns of each kind for the losses without experts
 NO_END = "[no end]"  # is appended to an answer that did not end with <|im_end|>, so that it counts as wrong
 # What the issue of the course names: said after an English and after a Chinese answer about a subject.
 NAMED_FOLLOW_UPS = {
@@ -130,6 +130,9 @@ def groups() -> dict[str, list[Turn]]:
             what = "Outside questions" if turn.answer in refusals else "Subjects"
             name = f"{what} in {language}"
         result.setdefault(name, []).append(turn)
+    for turn in corpus.fresh_turns():
+        language = "Chinese" if turn.kind == "chinese" else "English"
+        result.setdefault(f"Subjects in {language}, fresh wordings", []).append(turn)
     return result
 
 
