@@ -99,6 +99,14 @@ def comparison(results: dict) -> str:
     )
 
 
+def chats_table(results: dict) -> str:
+    """Right answers after other turns, and the length of the chats."""
+    rows = []
+    for before, row in results["chats"].items():
+        rows.append([before, f"{row['tokens']:,}", of(row["right"])])
+    return table(["Turns before", "Tokens on average", "Right"], rows)
+
+
 def sampling_table(results: dict) -> str:
     """What sampling does at each temperature."""
     rows = []
@@ -131,6 +139,7 @@ def sizes() -> dict:
         "subjects": len(corpus.ENTRIES["subject"]),
         "functions": len(corpus.ENTRIES["function"]),
         "wordings": " to ".join(str(weight) for weight in corpus.WORDING_WEIGHTS),
+        "evener": " to ".join(str(weight) for weight in corpus.EVENER_WEIGHTS),
     }
 
 
@@ -139,15 +148,11 @@ def measured(results: dict) -> dict:
     margins = results["margins"]
     hardest = min(margins, key=margins.get)
     entropy = [f"{kind} {value:.3f}" for kind, value in results["entropy"].items()]
-    chats = results["chats"]
     return {
         "parameters": f"{results['parameters']:,}",
         "few": results["few"],
         "answers": answers_table(results),
-        "chat_count": chats["first"][1],
-        "first": chats["first"][0],
-        "eighth": chats["eighth"][0],
-        "chat_tokens": f"{chats['tokens']:,}",
+        "chats": chats_table(results),
         "loss": f"{results['held_out_loss']:.3f}",
         "perplexity": f"{results['held_out_perplexity']:.2f}",
         "sampling": sampling_table(results),

@@ -23,6 +23,7 @@ LATE_SHARE = 0.4  # of the turns in the last part of the training
 LATE_WEIGHTS = {"subject": 45, "function": 15, "sum": 20, "outside": 20}
 # How often training answers with the text `answer` of a subject, and with the two `variants`.
 WORDING_WEIGHTS = (60, 25, 15)
+EVENER_WEIGHTS = (46, 30, 24)  # at the end of the training
 LARGEST = (9, 99, 99, 99, 99)  # one number of a sum in five has one digit
 TOPIC_WEIGHTS = {
     "subject": 40,
@@ -92,7 +93,12 @@ def wordings(subject: dict, language: str) -> tuple[str, ...]:
 
 
 def subject_turn(
-    rng: random.Random, subject: dict, language: str, part: str = "answer", split: str = ""
+    rng: random.Random,
+    subject: dict,
+    language: str,
+    part: str = "answer",
+    split: str = "",
+    weights: tuple[int, ...] = WORDING_WEIGHTS,
 ) -> Turn:
     """Ask what a subject is, or for one of PARTS. `split` is empty, or LATE, or HELD_OUT."""
     names = subject[language]["names"]
@@ -101,7 +107,7 @@ def subject_turn(
     if part == "answer":
         templates = TEMPLATES[split + "subject"][language]
         right = wordings(subject, language)
-        answer = rng.choices(right, WORDING_WEIGHTS)[0]
+        answer = rng.choices(right, weights)[0]
     else:
         templates = TEMPLATES["part"][part][language]
         answer = subject[language][part]
@@ -246,10 +252,10 @@ def follow_up(rng: random.Random, last: Turn | None, split: str = "", wish: str 
     return Turn(KIND_OF[said_in], question, answer, right, last.subject, part)
 
 
-def any_turn(rng: random.Random) -> Turn:
-    """Make one training turn on a random topic."""
-    weights = tuple(TOPIC_WEIGHTS.values())
-    topic = rng.choices(tuple(TOPIC_WEIGHTS), weights)[0]
+def any_turn(rng: random.Random, weights: tuple[int, ...] = WORDING_WEIGHTS) -> Turn:
+    """Make one training turn on a random topic. `weights` are those of the wordings of a subject."""
+    topics = tuple(TOPIC_WEIGHTS.values())
+    topic = rng.choices(tuple(TOPIC_WEIGHTS), topics)[0]
     language = rng.choice(("en", "zh"))
     if topic == "sum":
         return sum_turn(rng)
@@ -263,22 +269,23 @@ def any_turn(rng: random.Random) -> Turn:
     part = "answer"
     if rng.random() < 0.28:
         part = rng.choice(PARTS)
-    return subject_turn(rng, entry, language, part)
+    return subject_turn(rng, entry, language, part, weights=weights)
 
 
-def late_turn(rng: random.Random, last: Turn | None) -> Turn:
+def late_turn(rng: random.Random, last: Turn | None, weights: tuple[int, ...]) -> Turn:
     """Make one training turn in a wording of the last part of the training."""
     if last and last.subject and rng.random() < 0.5:
         return follow_up(rng, last, LATE)
-    weights = tuple(LATE_WEIGHTS.values())
-    topic = rng.choices(tuple(LATE_WEIGHTS), weights)[0]
+    topics = tuple(LATE_WEIGHTS.values())
+    topic = rng.choices(tuple(LATE_WEIGHTS), topics)[0]
     language = rng.choice(("en", "zh"))
     if topic == "sum":
         return sum_turn(rng, LATE)
     if topic == "function":
         return function_turn(rng, rng.choice(ENTRIES["function"]), language, LATE)
     if topic == "subject":
-        return subject_turn(rng, rng.choice(ENTRIES["subject"]), language, split=LATE)
+        subject = rng.choice(ENTRIES["subject"])
+        return subject_turn(rng, subject, language, split=LATE, weights=weights)
     about = rng.choice(("subject", "outside"))
     text = rng.choice(TEMPLATES[LATE + about][language])
     text = text.replace("{x}", "{anything}")
@@ -337,12 +344,17 @@ def typed(rng: random.Random, text: str) -> str:
 
 
 def conversation(
-    rng: random.Random, most_turns: int = 6, follow_ups: float = 0.5, late: float = 0.0
+    rng: random.Random,
+    most_turns: int = 6,
+    follow_ups: float = 0.5,
+    late: float = 0.0,
+    weights: tuple[int, ...] = WORDING_WEIGHTS,
 ) -> list[dict[str, str]]:
     """Make one training chat of 1 to `most_turns` turns under a system prompt, as a list of messages.
 
     `follow_ups` is the probability that a turn about a subject is followed by a follow-up, `late` that of a
-    wording that belongs to the last part of the training.
+    wording that belongs to the last part of the training, `weights` how often each answer to the question
+    what a subject is is given.
     Questions and answers also say their `kind`; the chat template takes no notice of it.
     """
     system = "You are a helpful assistant."
@@ -356,9 +368,11 @@ def conversation(
         if last and last.subject:
             goes_on = follow_ups
         if late and rng.random() < late:
-            last = late_turn(rng, last)
+            last = late_turn(rng, last, weights)
+        elif rng.random() < goes_on:
+            last = follow_up(rng, last)
         else:
-            last = follow_up(rng, last) if rng.random() < goes_on else any_turn(rng)
+            last = any_turn(rng, weights)
         question = typed(rng, last.question)
         for role, content in (("user", question), ("assistant", last.answer)):
             messages.append({"role": role, "content": content, "kind": last.kind})

@@ -22,6 +22,7 @@ from helpers.embedded_model.corpus import HELD_OUT, Turn
 
 ROWS = 64  # chats answered at once
 NEW_TOKENS = 160  # no answer of the corpus is that long
+TURNS_BEFORE = (0, 7, 19)  # of the questions that show how well the model answers in long chats
 FEW = 8  # turns of each kind for the losses without experts
 NO_END = "[no end]"  # is appended to an answer that did not end with <|im_end|>, so that it counts as wrong
 # What the issue of the course names: said after an English and after a Chinese answer about a subject.
@@ -185,26 +186,17 @@ def right_follow_ups(ask: Ask, cases: list[FollowUp], **options) -> list[bool]:
     return marks(ask(chats, **options), [right for _, _, right in cases])
 
 
-def eighth_turns(tokens_wanted: int, tokenizer) -> list[tuple[Chat, Turn]]:
-    """Held-out questions as the eighth turn of a chat, whose first seven turns fill about `tokens_wanted`."""
+def later_turns(before: int) -> list[tuple[Chat, Turn]]:
+    """Held-out questions after so many other turns, each as a chat that ends with the question."""
     rng = random.Random(88)
     chosen = rng.sample(list(corpus.held_out_turns()), 120)
     cases = []
     for turn in chosen:
-        turns = [corpus.any_turn(rng) for _ in range(7)]
-        while True:
-            texts = [text for past in turns for text in (past.question, past.answer)]
-            chat = chat_of(*texts, turn.question)
-            length = len(tokenizer.apply_chat_template(chat)["input_ids"])
-            if length >= tokens_wanted:
-                break
-            shortest = min(range(7), key=lambda index: len(turns[index].answer))
-            subject = rng.choice(corpus.ENTRIES["subject"])
-            longer = corpus.subject_turn(rng, subject, "en")
-            if len(longer.answer) <= len(turns[shortest].answer):
-                break
-            turns[shortest] = longer
-        cases.append((chat, turn))
+        texts = []
+        for _ in range(before):
+            past = corpus.any_turn(rng)
+            texts += [past.question, past.answer]
+        cases.append((chat_of(*texts, turn.question), turn))
     return cases
 
 
@@ -447,19 +439,18 @@ def answer_figures(model, tokenizer) -> dict:
     return {"held_out": held_out, "without_penalty": bare, "chats": chat_figures(ask, tokenizer)}
 
 
-def chat_figures(ask: Ask, tokenizer) -> dict:
-    """Right answers to the same questions, asked alone and as the eighth turn."""
-    cases = eighth_turns(1000, tokenizer)
-    turns = [turn for _, turn in cases]
-    answers = ask([chat for chat, _ in cases])
-    tokens = 0
-    for chat, _ in cases:
-        tokens += len(tokenizer.apply_chat_template(chat)["input_ids"])
-    return {
-        "first": rate(right_answers(ask, turns)),
-        "eighth": rate(marks(answers, [turn.right for turn in turns])),
-        "tokens": round(tokens / len(cases)),
-    }
+def chat_figures(ask: Ask, tokenizer) -> dict[str, dict]:
+    """Right answers to the same questions, asked alone and after other turns, and how long the chats are."""
+    figures = {}
+    for before in TURNS_BEFORE:
+        cases = later_turns(before)
+        answers = ask([chat for chat, _ in cases])
+        tokens = 0
+        for chat, _ in cases:
+            tokens += len(tokenizer.apply_chat_template(chat)["input_ids"])
+        right = rate(marks(answers, [turn.right for _, turn in cases]))
+        figures[str(before)] = {"right": right, "tokens": round(tokens / len(cases))}
+    return figures
 
 
 def sampling_figures(model, tokenizer) -> dict:

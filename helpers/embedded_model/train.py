@@ -80,6 +80,7 @@ class Plan(NamedTuple):
     shared_from: int = 0  # from this step on the chosen experts must share the weight
     late_from: int = 0
     late_rate: float = 0.0
+    even_from: int = 0  # from this step on the answers about a subject come about equally often
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -108,6 +109,7 @@ PLAN = Plan(
     shared_from=1800,
     late_from=5200,
     late_rate=2e-3,
+    even_from=5600,
 )
 
 
@@ -187,16 +189,20 @@ class ChatEncoder:
         return ids, labels, kinds
 
 
-def batch(encoder: ChatEncoder, shape: Shape, rng: random.Random, late: float = 0.0) -> torch.Tensor:
+def batch(
+    encoder: ChatEncoder, shape: Shape, rng: random.Random, late: float = 0.0, even: bool = False
+) -> torch.Tensor:
     """Ids, labels and kinds, stacked to (3, rows, length): chats in a row, cut at the length.
 
-    `late` is the share of the wordings that belong to the last part of the training.
+    `late` is the share of the questions in wordings that belong to the last part of the training; with `even`
+    the different answers about a subject come about equally often.
     """
+    weights = corpus.EVENER_WEIGHTS if even else corpus.WORDING_WEIGHTS
     rows = []
     for _ in range(shape.rows):
         ids, labels, kinds = [], [], []
         while len(ids) < shape.length:
-            messages = corpus.conversation(rng, shape.most_turns, shape.follow_ups, late)
+            messages = corpus.conversation(rng, *shape[2:], late, weights)
             chat = encoder(messages, rng)
             ids += chat[0]
             labels += chat[1]
@@ -294,7 +300,7 @@ def run_steps(
     for step in progress:
         rng = random.Random(f"{seed} {step}")  # no state to keep, so that a run can go on anywhere
         late = corpus.LATE_SHARE if step >= plan.late_from else 0.0
-        rows = batch(encoder, plan.shape(step, rng), rng, late)
+        rows = batch(encoder, plan.shape(step, rng), rng, late, step >= plan.even_from)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(step)
         share_out = SHARE_OUT if step >= plan.shared_from else 0.0
@@ -329,6 +335,7 @@ def train(out: Path, plan: Plan = PLAN, seed: int = SEED, stop_at: int | None = 
         "specialise": plan.specialise,
         "shared_from": f"{plan.shared_from:,}",
         "late_from": f"{plan.late_from:,}",
+        "even_from": f"{plan.even_from:,}",
     }
     save(model, tokenizer, out, facts)
     checkpoint.unlink(missing_ok=True)
