@@ -109,7 +109,7 @@ PLAN = Plan(
     shared_from=1800,
     late_from=5200,
     late_rate=2e-3,
-    even_from=5600,
+    even_from=5800,
 )
 
 
