@@ -21,16 +21,16 @@ class CourseError(RuntimeError):
     """An error that a learner can act on: one sentence with what is wrong, the figures, and what to do."""
 
 
-def choose_model(wanted: str = "") -> Path:
+def choose_model(wanted: str | Path | None = None) -> Path:
     """Return the model folder for this machine and print which, why, and how to switch. Never downloads.
 
-    First `wanted`, else `COURSE_MODEL`: a folder, or `embedded`; a wrong folder is a CourseError. Then the
-    one that notebook 03 recorded, if it is complete and this machine can hold it; else the embedded model.
+    First `wanted`, else `COURSE_MODEL`: a model folder, `embedded`, `real`, or the id or bare name of a model
+    that notebook 03 has recorded; CourseError if it is not here. Then what notebook 03 recorded, if it is
+    complete and this machine can hold it; else the embedded model.
     """
-    from helpers.inference.choosing import (
-        choose,
-    )  # imported late: this file stays light, and choosing needs it
+    # Imported late: choosing imports this file, which has to stay light.
+    from helpers.inference.choosing import choose
 
-    choice = choose(wanted)
+    choice = choose(wanted or "")
     print(f"Model: {choice.name}, because {choice.reason}. {HOW_TO_SWITCH}")
     return choice.folder

@@ -65,12 +65,12 @@ def auto_device_map(model, memory: dict[int | str, int], explicit: bool) -> dict
     `memory`: free bytes of each GPU (0, 1 ...) and of "cpu". `explicit`: it is passed as `max_memory`, else
     transformers finds it out and leaves some of it alone. Returns module name -> GPU, "cpu" or "disk".
     """
-    from unittest import mock
-
     from transformers.integrations import accelerate as planner  # imported late: it takes seconds
 
     def free_memory(asked: dict | None = None) -> dict:
-        return dict(memory if asked is None else asked)
+        if asked is None:
+            return dict(memory)
+        return dict(asked)
 
     passed = None
     if explicit:

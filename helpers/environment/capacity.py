@@ -6,25 +6,30 @@ How it is called:
     capacity = decide(REAL_MODEL, read_memory())
     print(capacity.sentence)
 
-- the environment check (`checks.py`) describes the memory of a machine and calls `decide(size, memory)`;
-- the forecast (`helpers.vram`) passes the cards that it was asked for, and a planner that asks transformers:
-  `decide(size, memory, real_planner(make_model))`, where `make_model(dtype)` is a model on meta;
-- the loader (`helpers.inference`) passes `read_memory()` (or the free bytes that torch reports), and the
-  same planner; it loads if `capacity.loads`, with `from_pretrained(folder, **capacity.options)`. For
-  `Kind.DISK` it adds an `offload_folder` after the learner has agreed.
+- The environment check (`checks.py`) describes the memory of a machine and calls `decide(size, memory)`.
+- The forecast (`helpers.vram`) passes the cards that it was asked for, `ram=None` (as much as it takes), and
+  a planner that asks transformers: `decide(size, memory, real_planner(make_model))`, where
+  `make_model(dtype)` returns the model on PyTorch's meta device.
+- The loader (`helpers.inference`) passes `read_memory()` and the same kind of planner. It loads if
+  `capacity.loads`, with `from_pretrained(folder, **capacity.options)`. For `Kind.DISK` it asks the learner
+  first and adds an `offload_folder`. Every other answer is a refusal, and `capacity.sentence` is its text.
 
 All three show `capacity.sentence`. Sizes are bytes; GiB = 2^30 bytes, GB = 10^9 bytes.
 
 The rule. First: what does device_map="auto" do without further arguments? If all weights go to the GPUs and
 every GPU keeps `CARD_RESERVE`, that is the answer. Else the planner is asked again with the reserves taken
 off (`max_memory`). A GPU that does not compute in bf16 gets float32, twice the bytes (in float16 Qwen models
-overflow); such GPUs are used only if they hold everything.
+overflow); such GPUs are used only if they hold everything, because in RAM bf16 is half the size. Where other
+processes hold the GPUs, the answer is to end them, not to load slowly; where a weak GPU stands in the way,
+the sentence says how to hide it.
 """
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from helpers import GB, GIB
+from helpers.environment import wording
 from helpers.environment.model_size import DTYPE_BYTES, ModelSize
 from helpers.environment.planner import Planner, arithmetic_planner
 
@@ -32,16 +37,22 @@ from helpers.environment.planner import Planner, arithmetic_planner
 CUDA_CONTEXT = GIB // 2
 #: What stays free on each GPU beside the weights: loading needs up to 0.65 GiB more, and a short chat some.
 CARD_RESERVE = GIB
-#: What torch and transformers themselves need of the RAM while they load.
+ALONE_RESERVE = 0.1  # at least this share of a single GPU: transformers plans only the rest
+#: What torch and transformers themselves need of the RAM while they load; two of the largest blocks come on
+#: top. Measured: 16.9 GiB at the peak where the planner had 14 GiB for this model.
 PROCESS_RAM = 3 * GIB // 4
 RAM_SHARE = 0.9  # of the free RAM; transformers plans no more by itself either
 DISK_MARGIN = 2 * GB  # stays free on the disk that takes offloaded weights
+UNLIMITED = 2**60  # bytes; stands for RAM that was not asked about
 
-# Bytes per second, for the least time a token takes. Assumptions; your machine may differ by a factor of two.
-GPU_BANDWIDTH = 936e9  # memory of an RTX 3090, NVIDIA's data sheet
-PCIE_BANDWIDTH = 20e9  # from RAM to a GPU: PCIe 4.0 x16 has 32 GB/s on paper
-RAM_BANDWIDTH = 20e9  # two channels DDR4-2666 have 43 GB/s on paper; about half is reached
-DISK_BANDWIDTH = 1e9  # 0.7 to 1.6 GB/s when 12.6 GiB of this model were offloaded to a rented machine's disk
+# Bytes per second, for the time that a token takes. Yours may differ by a factor of two.
+GPU_BANDWIDTH = 936e9  # memory of an RTX 3090, from NVIDIA's data sheet: a lower bound of the time
+PCIE_BANDWIDTH = 20e9  # from RAM to a GPU; an assumption: PCIe 4.0 x16 has 32 GB/s on paper
+RAM_BANDWIDTH = 9e9  # measured on 2 cores: 6.8 tokens/s with 4 of the 24 layers of this model
+DISK_BANDWIDTH = 1e9  # measured: 0.7 to 1.6 GB/s with 12.6 GiB of this model on disk
+
+READING = 0.1  # seconds per token; slower than that is called slow
+WORTH_HIDING = 0.75  # hiding a GPU is advised if a token then takes at most this share of the time
 
 
 class Kind(enum.Enum):
@@ -68,31 +79,32 @@ class Card:
     total: int
     free: int
     bf16: bool = True  # computes in bf16: compute capability 8.0 or newer
+    visible_as: str = ""  # its name in CUDA_VISIBLE_DEVICES; "": its number
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of a machine: usable GPUs in the order in which CUDA counts them, free RAM, free disk."""
+    """Memory of a machine: usable GPUs in the order in which CUDA counts them, RAM, disk; in bytes."""
 
     cards: tuple[Card, ...] = ()
-    ram: int = 0
-    disk: int = 0  # where offloaded weights would go
+    ram: int | None = 0  # free; None: as much as it takes
+    disk: int = 0  # free where offloaded weights would go
     holders: str = ""  # who holds GPU memory, as `gpu_holders` says it; "" if nobody does
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """The answer: what the machine does with the model, and how to load it."""
+    """The answer: what the machine does with the model, and how to load it. Sizes in bytes of weights."""
 
     kind: Kind
     sentence: str
     dtype: str  # "bfloat16" or "float32"
-    on_gpus: tuple[int, ...] = ()  # bytes of weights on each GPU
+    on_gpus: tuple[int, ...] = ()
     in_ram: int = 0
     on_disk: int = 0
-    seconds: float = 0.0  # a token takes at least so long, by the bandwidths above
+    seconds: float = 0.0  # per token, by the bandwidths above
     max_memory: dict[int | str, int] | None = None  # None: device_map="auto" alone does the same
-    keep: tuple[int, ...] = ()  # GPUs to keep, if hiding the others makes the answer better
+    keep: tuple[int, ...] = ()  # the GPUs to show CUDA, in this order, if that makes the answer better
 
     @property
     def loads(self) -> bool:
@@ -100,10 +112,16 @@ class Capacity:
         return self.kind in (Kind.GPUS, Kind.GPUS_AND_RAM, Kind.RAM)
 
     @property
+    def slow(self) -> bool:
+        """Whether a token takes longer than reading it; with copies from RAM to a GPU it always may."""
+        return self.kind is Kind.GPUS_AND_RAM or self.seconds > READING
+
+    @property
     def options(self) -> dict:
         """Arguments for from_pretrained: device_map, dtype and, where it is needed, max_memory."""
-        device_map = "cpu" if self.kind is Kind.RAM else "auto"
-        options = {"device_map": device_map, "dtype": self.dtype}
+        options = {"device_map": "auto", "dtype": self.dtype}
+        if self.kind is Kind.RAM:
+            options["device_map"] = "cpu"
         if self.max_memory:
             options["max_memory"] = self.max_memory
         return options
@@ -115,128 +133,208 @@ def decide(size: ModelSize, memory: Memory, planner: Planner | None = None) -> C
     `planner`: default is `arithmetic_planner(size)`.
     """
     planner = planner or arithmetic_planner(size)
-    found = _decide(size, memory, planner)
+    capacity = place(size, memory, planner)
     if memory.holders:
-        emptied = tuple(
-            replace(card, free=max(card.free, card.total - CUDA_CONTEXT)) for card in memory.cards
-        )
-        freed = _decide(size, replace(memory, cards=emptied), planner)
-        if freed.kind.rank < found.kind.rank:
-            sentence = f"{memory.holders} Without that, the answer is: {freed.sentence}"
-            return replace(found, kind=Kind.HELD, sentence=sentence)
-    return found
+        emptied = tuple(replace(card, free=card.total - CUDA_CONTEXT) for card in memory.cards)
+        freed = place(size, replace(memory, cards=emptied), planner)
+        advice = f"{memory.holders} Then: {freed.sentence}"
+        if freed.kind.rank < capacity.kind.rank:
+            return replace(capacity, kind=Kind.HELD, sentence=advice)
+        if _is_better(freed, capacity):
+            return replace(capacity, sentence=f"{capacity.sentence} {advice}")
+    return _with_hiding(size, memory, planner, capacity)
 
 
-def ram_that_counts(size: ModelSize, ram: int) -> int:
+def ram_that_counts(size: ModelSize, ram: int | None) -> int:
     """Bytes of free RAM that may hold weights: 90 %, and less where that leaves too little for loading."""
+    if ram is None:
+        return UNLIMITED
+    total = DTYPE_BYTES["bfloat16"] * size.total
     passing = PROCESS_RAM + 2 * DTYPE_BYTES["bfloat16"] * size.largest_block
-    return max(0, int(min(RAM_SHARE * ram, ram - min(passing, ram))))
+    reserve = max((1 - RAM_SHARE) * ram, min(passing, total))
+    return max(0, int(ram - reserve))
 
 
 def card_reserve(size: ModelSize, card: Card, alone: bool) -> int:
-    """Bytes of a GPU that stay free; transformers leaves a tenth of a single GPU alone."""
+    """Bytes of a GPU that stay free beside the weights: no small model needs more than its own size again."""
     reserve = min(CARD_RESERVE, DTYPE_BYTES["bfloat16"] * size.total)
     if alone:
-        reserve = max(reserve, card.free // 10)
+        reserve = max(reserve, int(ALONE_RESERVE * card.free))
     return reserve
 
 
-def _decide(size: ModelSize, memory: Memory, planner: Planner) -> Capacity:
+def place(size: ModelSize, memory: Memory, planner: Planner) -> Capacity:
+    """The rule itself: GPUs, else GPUs and RAM, else RAM, else the disk."""
     bf16 = all(card.bf16 for card in memory.cards)
-    dtype = "float32"
-    if bf16:
-        dtype = "bfloat16"
-    tried = []
     if memory.cards:
-        tried = [_plan(size, memory, planner, dtype, explicit) for explicit in (False, True)]
-    for capacity in tried:
-        if capacity.kind is Kind.GPUS:
-            return capacity
-    if tried and bf16 and tried[-1].kind is Kind.GPUS_AND_RAM:
-        return tried[-1]
+        dtype = "float32"
+        if bf16:
+            dtype = "bfloat16"
+        for explicit in (False, True):
+            on_cards = _plan(size, memory, planner, dtype, explicit)
+            if on_cards.kind is Kind.GPUS:
+                return on_cards
+        if bf16 and on_cards.kind is Kind.GPUS_AND_RAM:
+            return on_cards
     in_ram = DTYPE_BYTES["bfloat16"] * size.total
-    counts = ram_that_counts(size, memory.ram)
-    if in_ram <= counts:
+    if in_ram <= ram_that_counts(size, memory.ram):
         seconds = DTYPE_BYTES["bfloat16"] * size.active / RAM_BANDWIDTH
-        sentence = (
-            f"The model fits in RAM only and runs slowly: {in_ram / GIB:.1f} GiB in bfloat16, "
-            f"{counts / GIB:.1f} of the {memory.ram / GIB:.1f} GiB of free RAM count, "
-            f"at least {seconds:.2f} s per token."
-        )
-        return Capacity(Kind.RAM, sentence, "bfloat16", in_ram=in_ram, seconds=seconds)
-    if not tried or not bf16:
-        tried.append(_plan(size, replace(memory, cards=()), planner, "bfloat16", True))
-    return tried[-1]
+        found = Capacity(Kind.RAM, "", "bfloat16", in_ram=in_ram, seconds=seconds)
+        return replace(found, sentence=_sentence(size, memory, found))
+    if memory.cards and bf16:
+        return on_cards
+    return _plan(size, replace(memory, cards=()), planner, "bfloat16", explicit=True)
 
 
 def _plan(size: ModelSize, memory: Memory, planner: Planner, dtype: str, explicit: bool) -> Capacity:
     """The planner's answer, with the reserves taken off the memory first (`explicit`) or not."""
-    alone = len(memory.cards) == 1
-    reserves = [card_reserve(size, card, alone) for card in memory.cards]
-    room: dict[int | str, int] = {gpu: card.free for gpu, card in enumerate(memory.cards)}
-    room["cpu"] = memory.ram
-    if explicit:
-        for gpu, reserve in enumerate(reserves):
-            room[gpu] = max(0, room[gpu] - reserve)
-        room["cpu"] = ram_that_counts(size, memory.ram)
+    room = _room(size, memory, explicit)
     placed = planner(dtype, room, explicit)
-    max_memory = None
-    if explicit:
-        max_memory = room
     on_gpus = tuple(placed[gpu] for gpu in range(len(memory.cards)))
-    left = [card.free - used for card, used in zip(memory.cards, on_gpus, strict=True)]
-    kept = all(free >= reserve for free, reserve in zip(left, reserves, strict=True))
-    capacity = Capacity(
-        kind=_kind(placed, on_gpus, kept, memory.disk),
-        sentence="",
+    found = Capacity(
+        kind=_kind(size, memory, placed),
+        sentence="",  # it is written below, from the other fields
         dtype=dtype,
         on_gpus=on_gpus,
         in_ram=placed["cpu"],
         on_disk=placed["disk"],
         seconds=_seconds(size, dtype, on_gpus, placed["cpu"], placed["disk"]),
-        max_memory=max_memory,
     )
-    return replace(capacity, sentence=_sentence(size, memory, capacity))
+    if explicit:
+        found = replace(found, max_memory=room)
+    return replace(found, sentence=_sentence(size, memory, found))
 
 
-def _kind(placed: dict, on_gpus: tuple[int, ...], kept: bool, disk: int) -> Kind:
+def _room(size: ModelSize, memory: Memory, explicit: bool) -> dict[int | str, int]:
+    """Memory for the planner: what is free, or (`explicit`) what of it may hold weights."""
+    alone = len(memory.cards) == 1
+    room: dict[int | str, int] = {}
+    for gpu, card in enumerate(memory.cards):
+        room[gpu] = card.free
+        if explicit:
+            room[gpu] = max(0, card.free - card_reserve(size, card, alone))
+    room["cpu"] = ram_that_counts(size, memory.ram)
+    if not explicit and memory.ram is not None:
+        room["cpu"] = memory.ram
+    return room
+
+
+def _kind(size: ModelSize, memory: Memory, placed: dict[int | str, int]) -> Kind:
+    """What kind of answer a placement is; NO if the disk or a GPU's reserve does not suffice."""
     if placed["disk"]:
-        return Kind.DISK if placed["disk"] + DISK_MARGIN <= disk else Kind.NO
+        if placed["disk"] + DISK_MARGIN > memory.disk:
+            return Kind.NO
+        return Kind.DISK
     if placed["cpu"]:
-        return Kind.GPUS_AND_RAM if any(on_gpus) else Kind.RAM
-    return Kind.GPUS if kept else Kind.NO
+        if any(placed[gpu] for gpu in range(len(memory.cards))):
+            return Kind.GPUS_AND_RAM
+        return Kind.RAM
+    alone = len(memory.cards) == 1
+    for gpu, card in enumerate(memory.cards):
+        needed = placed[gpu] + card_reserve(size, card, alone)
+        if placed[gpu] and needed > card.free:  # a card without weights needs no reserve
+            return Kind.NO
+    return Kind.GPUS
 
 
 def _seconds(size: ModelSize, dtype: str, on_gpus: tuple[int, ...], in_ram: int, on_disk: int) -> float:
-    """Least time of one token. What a GPU computes but does not hold is copied to it whole, every time."""
-    total = DTYPE_BYTES[dtype] * size.total
+    """Time of one token. What a GPU computes but does not hold is copied to it whole, every time."""
     active = size.active / size.total  # of the weights that stay in place, a token reads this share
     seconds = active * sum(on_gpus) / GPU_BANDWIDTH + on_disk / DISK_BANDWIDTH
     if any(on_gpus):
-        return seconds + (total - sum(on_gpus)) / PCIE_BANDWIDTH
+        return seconds + (in_ram + on_disk) / PCIE_BANDWIDTH
     return seconds + active * in_ram / RAM_BANDWIDTH
 
 
-def _sentence(size: ModelSize, memory: Memory, capacity: Capacity) -> str:
-    total = DTYPE_BYTES[capacity.dtype] * size.total
-    what = f"{total / GIB:.1f} GiB in {capacity.dtype}"
-    gpus = " + ".join(f"{used / GIB:.1f}" for used in capacity.on_gpus) or "0.0"
-    slow = f"at least {capacity.seconds:.2f} s per token"
-    if capacity.kind is Kind.GPUS:
-        return f"The model fits on the GPUs: {what}, {gpus} GiB."
-    if capacity.kind is Kind.GPUS_AND_RAM:
+def _with_hiding(size: ModelSize, memory: Memory, planner: Planner, capacity: Capacity) -> Capacity:
+    """Add how to hide the weakest GPUs, or to count them in another order, if that makes it better."""
+    best = capacity
+    for keep in _choices_of_cards(memory.cards):
+        fewer = replace(memory, cards=tuple(memory.cards[gpu] for gpu in keep))
+        found = place(size, fewer, planner)
+        if _is_better(found, best):
+            best = replace(found, keep=keep)
+    if best is capacity:
+        return capacity
+    names = [memory.cards[gpu].visible_as or str(gpu) for gpu in best.keep]
+    weak = [card.name for gpu, card in enumerate(memory.cards) if gpu not in best.keep]
+    advice = wording.hide(weak, names, best.sentence)
+    return replace(capacity, keep=best.keep, sentence=f"{capacity.sentence} {advice}")
+
+
+def _choices_of_cards(cards: tuple[Card, ...]) -> Iterator[tuple[int, ...]]:
+    """Which GPUs to show CUDA, and in which order: first without the weakest ones, then the largest last.
+
+    "auto" gives every GPU but the last at most an equal share, so a large one does most at the end.
+    """
+    from_weak = sorted(range(len(cards)), key=lambda gpu: (cards[gpu].bf16, cards[gpu].free))
+    kept = [tuple(from_weak[dropped:]) for dropped in range(len(cards))]
+    for choice in kept[1:]:
+        yield tuple(sorted(choice))
+    yield from kept
+
+
+def _is_better(found: Capacity, than: Capacity) -> bool:
+    """Whether an answer is of a better kind, or slow too but clearly faster."""
+    if found.kind.rank != than.kind.rank:
+        return found.kind.rank < than.kind.rank
+    return found.kind is not Kind.GPUS and found.seconds < WORTH_HIDING * than.seconds
+
+
+def _sentence(size: ModelSize, memory: Memory, found: Capacity) -> str:
+    """The one sentence; of every memory it names how much is free and how much of that counts."""
+    total = DTYPE_BYTES[found.dtype] * size.total
+    weights = wording.weights(total, found.dtype)
+    in_ram = wording.in_ram(found.in_ram, total, ram_that_counts(size, memory.ram), memory.ram)
+    if found.kind is Kind.RAM:
+        return f"{_works('in RAM only', found)}: {weights}, {in_ram}.{_why_no_gpu(size, memory)}"
+    room = _room(size, memory, explicit=True)
+    counts = [room[gpu] for gpu in range(len(memory.cards))]
+    on_gpus = wording.on_gpus(found.on_gpus, total, counts, [card.free for card in memory.cards])
+    if found.kind is Kind.GPUS:
+        sentence = f"All weights fit on the GPUs: {weights}, {on_gpus}."
+        if found.max_memory:
+            sentence += ' device_map="auto" needs max_memory for it: alone it fills a GPU too far.'
+        return sentence
+    figures = f"{weights}; {on_gpus}{_why_not_more(size, found, counts)}, {in_ram}"
+    if found.kind is Kind.GPUS_AND_RAM:
+        return f"{_works('with RAM beside the GPUs', found)}: {figures}."
+    if found.kind is Kind.DISK:
         return (
-            f"The model fits only with RAM and runs slowly: {what}, {gpus} GiB on the GPUs, "
-            f"{capacity.in_ram / GIB:.1f} GiB in RAM, {slow}."
+            f"{_works('only with the disk', found)}: {figures}, {found.on_disk / GIB:.1f} GiB on disk. "
+            "from_pretrained needs an offload_folder for that."
         )
-    if capacity.kind is Kind.DISK:
-        return (
-            f"The model fits only with the disk and runs very slowly: {what}, {gpus} GiB on the GPUs, "
-            f"{capacity.in_ram / GIB:.1f} GiB in RAM, {capacity.on_disk / GIB:.1f} GiB on disk, {slow}."
-        )
-    free = " + ".join(f"{card.free / GIB:.1f}" for card in memory.cards) or "0.0"
     return (
-        f"The model does not fit: {what}, but free are {free} GiB on the GPUs, "
-        f"{memory.ram / GIB:.1f} GiB of RAM "
-        f"and {memory.disk / GB:.1f} GB of disk; take a larger machine, or set COURSE_MODEL=embedded."
+        f"The model does not fit: {figures}; for the other {found.on_disk / GIB:.1f} GiB it would take "
+        f"{(found.on_disk + DISK_MARGIN) / GB:.1f} GB of disk, and {memory.disk / GB:.1f} GB are free. "
+        "Take a larger machine, or set COURSE_MODEL=embedded."
     )
+
+
+def _why_no_gpu(size: ModelSize, memory: Memory) -> str:
+    """Why the GPUs of a machine do not help; "" if it has none."""
+    if not memory.cards:
+        return ""
+    if all(card.bf16 for card in memory.cards):
+        return " Too little of the GPUs is free for a part of it."
+    in_float32 = wording.weights(DTYPE_BYTES["float32"] * size.total, "float32")
+    return f" GPUs without bfloat16 would have to hold {in_float32}."
+
+
+def _why_not_more(size: ModelSize, found: Capacity, counts: list[int]) -> str:
+    """Why a GPU holds less than it could, although not all weights are on the GPUs; "" if none does."""
+    room_for_two = 2 * DTYPE_BYTES[found.dtype] * size.largest_block
+    for used, count in list(zip(found.on_gpus, counts, strict=False))[:-1]:
+        if count - used > room_for_two:
+            return ', "auto" gives no GPU but the last more than its share'
+    return ""
+
+
+def _works(how: str, found: Capacity) -> str:
+    """As in "It works in RAM only, slowly (about 0.53 s per token)"."""
+    pace = "quickly"
+    if found.slow:
+        pace = "slowly"
+    if found.kind is Kind.DISK:
+        pace = "very slowly"
+    return f"It works {how}, {pace} ({wording.seconds(found.seconds)} per token)"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import CourseError
+from helpers.environment.model_folder import read_header
 
 #: What configs call the number of routed experts in a layer.
 EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -91,7 +92,7 @@ def size_of_folder(folder: str | Path) -> ModelSize:
     folder = Path(folder)
     files = sorted(folder.glob("*.safetensors"))
     try:
-        parameters = [entry for file in files for entry in _header(file)]
+        parameters = [entry for file in files for entry in _tensors(file)]
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         experts = next((config[name] for name in EXPERT_COUNTS if config.get(name)), 0)
         chosen = config.get("num_experts_per_tok")
@@ -105,10 +106,7 @@ def size_of_folder(folder: str | Path) -> ModelSize:
     return size_from_parameters(folder.name, parameters, experts, chosen or 0)
 
 
-def _header(file: Path) -> list[tuple[str, int]]:
-    """Name and number of elements of each tensor in a safetensors file: 8 bytes of length, then JSON."""
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        header = json.loads(opened.read(min(length, 10**8)))
-    header.pop("__metadata__", None)
+def _tensors(file: Path) -> list[tuple[str, int]]:
+    """Name and number of elements of each tensor in a safetensors file."""
+    _, header = read_header(file)
     return [(name, math.prod(entry["shape"])) for name, entry in header.items()]

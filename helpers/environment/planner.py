@@ -127,3 +127,19 @@ def _largest(waiting: list[_Block]) -> list[_Block]:
     leaves = _leaves(waiting)
     size = max((leaf.size for leaf in leaves), default=0)
     return [leaf for leaf in leaves if leaf.size == size]
+
+
+def installed_planner() -> Planner | None:
+    """transformers' planner for the real model; None where it is not installed or cannot be imported."""
+    try:
+        import torch  # imported late: heavy, and missing before the installation
+        from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+    except Exception:  # a broken install fails in many ways
+        return None
+
+    def make_model(dtype: str) -> Qwen2MoeForCausalLM:
+        # The sizes of the real model are the class's default ones.
+        with torch.device("meta"):
+            return Qwen2MoeForCausalLM(Qwen2MoeConfig(dtype=dtype)).to(getattr(torch, dtype))
+
+    return real_planner(make_model)

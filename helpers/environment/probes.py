@@ -4,18 +4,26 @@ Every probe gives an answer where a tool is missing, a driver hangs or an instal
 `root` is the root of the file system, which a test replaces. Sizes are bytes.
 """
 
+import importlib
 import json
 import os
 import re
 import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
-from helpers import settings
+from helpers import GIB, settings
 from helpers.environment.capacity import CUDA_CONTEXT, Card, Memory
+from helpers.environment.holders import gpu_holders
 from helpers.environment.nvidia_smi import Gpu, read_gpus
+from helpers.environment.visible_devices import short_names
 
 BF16_CAPABILITY = 8.0  # compute capability from which on a GPU computes in bf16
+HELD = GIB  # bytes of a GPU in use, from which on it is worth asking who holds them
+FILE_STORAGE = Path("/root/autodl-fs")  # AutoDL's: shared by instances, slow
+DISKS = ("data disk", "system disk", "file storage", "other disk")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 #: Names by which an address of a package index is recognised as a mirror in China.
 MIRRORS = ("tsinghua", "aliyun", "ustc", "tencent", "huawei", "sjtu", "nju")
 
@@ -35,7 +43,8 @@ def read_text(*parts: Path | str) -> str:
 
 def read_ram(root: str = "/") -> int:
     """Bytes of RAM, or less where a container (cgroup v2 or v1) is limited to less; 0: unknown."""
-    return min(_meminfo("MemTotal", root) + _container_figures(root, LIMIT_FILES), default=0)
+    amounts = _meminfo("MemTotal", root) + _container_figures(root, LIMIT_FILES)
+    return min(amounts, default=_psutil_memory("total", root))
 
 
 def free_ram(root: str = "/") -> int:
@@ -46,7 +55,18 @@ def free_ram(root: str = "/") -> int:
         used = sum(_container_figures(root, (used_file,))) - _reclaimable(root, stat_file)
         if limits:
             amounts.append(max(0, limits[0] - max(0, used)))
-    return min(amounts, default=0)
+    return min(amounts, default=_psutil_memory("available", root))
+
+
+def _psutil_memory(name: str, root: str) -> int:
+    """A figure of the RAM on systems without /proc, from a package that comes with accelerate; 0: unknown."""
+    if root != "/":
+        return 0
+    try:
+        psutil = importlib.import_module("psutil")  # not by `import`: it is there only after the installation
+    except ImportError:
+        return 0
+    return int(getattr(psutil.virtual_memory(), name))
 
 
 def _meminfo(name: str, root: str) -> list[int]:
@@ -75,16 +95,52 @@ def free_disk(folder: Path | str) -> int:
     return 0
 
 
+def is_autodl() -> bool:
+    """Whether this is an instance of AutoDL."""
+    return settings.has_data_disk() or os.path.exists("/etc/network_turbo")
+
+
+def kind_of_disk(folder: Path) -> str:
+    """Which of `DISKS` a folder lies on, or would lie on."""
+    data_disk = settings.DATA_DISK.resolve()
+    if settings.has_data_disk() and folder.is_relative_to(data_disk):
+        return "data disk"
+    if folder.is_relative_to(FILE_STORAGE):
+        return "file storage"
+    for place in (folder, *folder.parents):
+        if os.path.exists(place):
+            if os.stat(place).st_dev == os.stat("/").st_dev:
+                return "system disk"
+            return "other disk"
+    return "system disk"
+
+
 def read_memory() -> Memory:
     """Memory of this machine for `capacity.decide`: usable GPUs, free RAM, free disk where models go."""
-    cards = tuple(card_of(gpu) for gpu in read_gpus().gpus)
-    return Memory(cards=cards, ram=free_ram(), disk=free_disk(settings.model_cache()))
+    gpus = read_gpus().gpus
+    holders = ""
+    if are_held(gpus):
+        holders = gpu_holders()
+    disk = free_disk(settings.model_cache())
+    return Memory(cards=cards_of(gpus), ram=free_ram(), disk=disk, holders=holders)
 
 
-def card_of(gpu: Gpu) -> Card:
-    """A GPU as `capacity.decide` needs it. What is free is not known of an imagined GPU: then all of it."""
-    free = gpu.memory if gpu.free is None else gpu.free
-    return Card(gpu.name, gpu.memory, max(0, free - CUDA_CONTEXT), gpu.capability >= BF16_CAPABILITY)
+def are_held(gpus: tuple[Gpu, ...]) -> bool:
+    """Whether so much GPU memory is in use that it is worth asking by whom."""
+    return any(gpu.free is not None and gpu.memory - gpu.free > HELD for gpu in gpus)
+
+
+def cards_of(gpus: tuple[Gpu, ...]) -> tuple[Card, ...]:
+    """GPUs as `capacity.decide` needs them. Of an imagined GPU (`free` is None) all memory is free."""
+    names = short_names([gpu.uuid for gpu in gpus])
+    cards = []
+    for gpu, visible_as in zip(gpus, names, strict=True):
+        free = gpu.free
+        if free is None:
+            free = gpu.memory
+        bf16 = gpu.capability >= BF16_CAPABILITY or gpu.capability == 0  # 0: unknown
+        cards.append(Card(gpu.name, gpu.memory, max(0, free - CUDA_CONTEXT), bf16, visible_as))
+    return tuple(cards)
 
 
 def read_mirror(root: str = "/") -> str:
@@ -100,23 +156,67 @@ def read_mirror(root: str = "/") -> str:
     return "another index" if index else ""
 
 
-def read_server() -> tuple[str, str]:
-    """Versions of JupyterLab and of its widget manager where the server runs; "" for what is not found.
+class Server(NamedTuple):
+    """JupyterLab and its widget manager where the server runs; "" for what is not found."""
 
-    The server's environment need not be the kernel's: a kernel knows its server by JPY_PARENT_PID.
+    lab: str
+    widgets: str
+    seen: bool  # False: no server to be seen from here; then these are the versions of this environment
+
+
+def read_server(root: str = "/") -> Server:
+    """Versions of the JupyterLab that the learner works in: its environment need not be the kernel's.
+
+    A kernel knows its server by JPY_PARENT_PID; a terminal that JupyterLab has started has it as an ancestor.
     """
-    command = read_text("/proc", os.environ.get("JPY_PARENT_PID", "-"), "cmdline")
-    server = command.split("\0")[0]
-    if not os.path.isabs(server):
-        server = shutil.which("jupyter-lab") or sys.executable
-    share = Path(server).parent.parent / "share/jupyter"
-    lab = _package_json_version(share / "lab/static/package.json")
+    here = shutil.which("jupyter-lab") or sys.executable
+    command = _server_command(root)
+    if not command:
+        return Server(*_server_versions(Path(here)), seen=False)
+    program = command[0]
+    if not os.path.isabs(program):
+        program = shutil.which(program) or here
+    return Server(*_server_versions(Path(program)), seen=True)
+
+
+def _server_command(root: str) -> list[str]:
+    """The words of the command that started the server; [] if it cannot be seen from here."""
+    parent = os.environ.get("JPY_PARENT_PID", "")
+    if parent:
+        return read_text(root, "proc", parent, "cmdline").split("\0")
+    for pid in _ancestors(os.getppid(), root):
+        words = read_text(root, "proc", pid, "cmdline").split("\0")
+        if any("jupyter" in word for word in words[:3]):  # python, its option -m, or the script
+            return words
+    return []
+
+
+def _ancestors(pid: int, root: str) -> list[str]:
+    """Numbers of a process, its parent, its parent's parent and so on, at most ten."""
+    found = []
+    while pid > 1 and len(found) < 10:
+        found.append(str(pid))
+        parent = re.search(r"(?m)^PPid:\s+(\d+)", read_text(root, "proc", str(pid), "status"))
+        if not parent:
+            break
+        pid = int(parent[1])
+    return found
+
+
+def _server_versions(program: Path) -> tuple[str, str]:
+    """Versions of JupyterLab and its widget manager beside a program such as .../bin/python."""
+    share = program.parent.parent / "share/jupyter"
     manager = share / "labextensions/@jupyter-widgets/jupyterlab-manager/package.json"
-    return lab, _package_json_version(manager)
+    return _package_json_version(share / "lab/static/package.json"), _package_json_version(manager)
 
 
 def _package_json_version(path: Path) -> str:
-    text = read_text(path)
-    if not text:
+    try:
+        return str(json.loads(read_text(path))["version"])
+    except (ValueError, LookupError, TypeError):
         return ""
-    return json.loads(text).get("version", "")
+
+
+def read_proxies() -> tuple[str, ...]:
+    """The variables that are set and name a proxy; programs look at both cases."""
+    return tuple(name for name in PROXIES if os.environ.get(name))

@@ -10,21 +10,25 @@ class Attention(NamedTuple):
     reason: str
 
 
-def has_flash_attn() -> bool:
-    """Whether flash-attn can be used: a package that was built for another torch is installed, but fails."""
+def flash_attn_state() -> str:
+    """ "works", "not installed", or "installed, but its import fails" if it was built for another torch."""
     try:
-        import flash_attn  # noqa: F401  (imported late: it may be missing or broken, and takes seconds)
+        import flash_attn  # noqa: F401  (imported late: it takes seconds)
+    except ModuleNotFoundError as error:
+        if error.name == "flash_attn":
+            return "not installed"
+        return "installed, but its import fails"
     except Exception:  # a broken package fails in many ways
-        return False
-    return True
+        return "installed, but its import fails"
+    return "works"
 
 
-def choose_attention(flash_attn_works: bool, capabilities: list[tuple[int, int]]) -> Attention:
-    """Choose from what is installed and from the compute capability, such as (8, 6), of each GPU in use."""
+def choose_attention(flash_attn: str, capabilities: list[tuple[int, int]]) -> Attention:
+    """Choose by the state of flash-attn and the compute capability, such as (8, 6), of each GPU in use."""
     if not capabilities:
         return Attention("sdpa", "PyTorch's own; flash-attn runs on GPUs only")
     if min(capabilities) < (8, 0):
         return Attention("sdpa", "PyTorch's own; flash-attn needs GPUs of compute capability 8.0 or more")
-    if not flash_attn_works:
-        return Attention("sdpa", "PyTorch's own, which has a flash kernel too; flash-attn is not installed")
+    if flash_attn != "works":
+        return Attention("sdpa", f"PyTorch's own, which has a flash kernel too; flash-attn is {flash_attn}")
     return Attention("flash_attention_2", "flash-attn is installed and every GPU supports it")

@@ -2,17 +2,66 @@
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-Message = dict[str, str]
+from helpers import CourseError
+from helpers.inference.messages import Message, check_messages
 
 
-def repair_text(text: str) -> str:
-    """The text with a question mark for every half of a surrogate pair, which no encoding accepts.
+def render_chat(tokenizer, messages: list[dict[str, str]]) -> str:
+    """The conversation as the text that the chat template makes of it, up to where the assistant speaks.
 
-    A browser may send such a half where an emoji was cut in two.
+    CourseError, with the template's own words, when it refuses the conversation, and when it leaves out the
+    system message without a word.
     """
-    return text.encode("utf-8", "replace").decode("utf-8")
+    if not getattr(tokenizer, "chat_template", None):
+        raise CourseError(
+            "This tokenizer has no chat template, so it cannot turn messages into tokens: take the chat "
+            "version of the model, whose name often ends in -Chat or -Instruct."
+        )
+    try:
+        rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # the template is a program: anything can go wrong in it
+        words = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        advice = "send the messages in the order that it wants"
+        if messages[0]["role"] == "system" and can_render(tokenizer, messages[1:]):
+            advice = "leave out the system message"
+        raise CourseError(
+            f"The chat template of this model refuses the conversation ({words}): {advice}."
+        ) from error
+    if leaves_out_system(tokenizer, messages, rendered):
+        raise CourseError(
+            "The chat template of this model ignores system messages: leave out the system message, and "
+            "write what it says into the first question."
+        )
+    return rendered
+
+
+def can_render(tokenizer, messages: list[dict[str, str]]) -> bool:
+    """Whether the template takes these messages."""
+    try:
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception:
+        return False
+    return True
+
+
+def leaves_out_system(tokenizer, messages: list[dict[str, str]], rendered: str) -> bool:
+    """Whether the rendered text would be the same with another system message at the start."""
+    system = messages[0]["content"].strip()
+    if messages[0]["role"] != "system" or not system:
+        return False
+    other = [{"role": "system", "content": f"{system} {uuid.uuid4().hex}"}, *messages[1:]]
+    return rendered == tokenizer.apply_chat_template(other, tokenize=False, add_generation_prompt=True)
+
+
+def takes_system_message(tokenizer) -> bool:
+    """Whether the chat template of this tokenizer takes a system message; False if it has no template."""
+    try:
+        render_chat(tokenizer, [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
+    except CourseError:
+        return False
+    return True
 
 
 def control_tokens(tokenizer) -> list[str]:
@@ -22,20 +71,24 @@ def control_tokens(tokenizer) -> list[str]:
 
 
 def any_of(texts: Iterable[str]) -> re.Pattern:
-    """A pattern that finds each of these texts, and keeps them when it splits."""
+    """A pattern that finds each of these texts, and keeps them when it splits; of no texts, nothing."""
     alternatives = "|".join(re.escape(text) for text in texts)
+    if not alternatives:
+        return re.compile("((?!))")
     return re.compile(f"({alternatives})")
 
 
-def encode_chat(tokenizer, messages: list[Message]):
+def encode_chat(tokenizer, messages: Sequence[Message]):
     """Encode a conversation as `input_ids` and `attention_mask`, (1, tokens), ready for `generate(**inputs)`.
 
     The ids of `apply_chat_template(messages, add_generation_prompt=True)`, except that a control token typed
     in a message, such as `<|im_end|>`, stays text: a random mark splits it while the template is rendered, so
-    every control token in the rendered text is the template's own.
+    every control token in the rendered text is the template's own. CourseError for what is no conversation,
+    and for one that the template refuses.
     """
     from transformers import BatchEncoding  # imported late: transformers takes seconds
 
+    checked = check_messages(messages)
     control = control_tokens(tokenizer)
     control_pattern = any_of(control)
     mark = uuid.uuid4().hex
@@ -46,12 +99,11 @@ def encode_chat(tokenizer, messages: list[Message]):
         return token[0] + mark + token[1:]
 
     guarded = []
-    for message in messages:
-        texts = {key: repair_text(text) for key, text in message.items()}
-        guarded.append({key: control_pattern.sub(split_control_token, text) for key, text in texts.items()})
+    for message in checked:
+        guarded.append({key: control_pattern.sub(split_control_token, text) for key, text in message.items()})
 
     # 2. Let the template add its own.
-    rendered = tokenizer.apply_chat_template(guarded, tokenize=False, add_generation_prompt=True)
+    rendered = render_chat(tokenizer, guarded)
 
     # 3. Encode the template's control tokens as such and everything between them, without marks, as text.
     ids: list[int] = []

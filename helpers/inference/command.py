@@ -11,8 +11,16 @@ import os
 import sys
 
 from helpers import CourseError, choose_model
+from helpers.inference.chat import takes_system_message
+from helpers.inference.errors import is_out_of_memory
 from helpers.inference.loading import load
 from helpers.inference.streaming import ChatStream, stream_chat
+from helpers.settings import wanted_model
+
+SYSTEM = "You are a helpful assistant."
+OUT_OF_MEMORY = (
+    "The memory ran out: shorten the prompt, lower --max-new-tokens, or end what else uses the memory."
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,26 +36,47 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m helpers.inference", description="Answer one prompt.")
     parser.add_argument("prompt", help="what to ask, in quotation marks")
     parser.add_argument(
-        "--model", default="", help="a model folder, or embedded; without it, choose_model() decides"
+        "--model",
+        help="a model folder, embedded, real, or the name of a downloaded model; "
+        "without it, choose_model() decides",
     )
-    parser.add_argument("--system", default="You are a helpful assistant.", help="the system message")
+    parser.add_argument("--system", help=f'the system message (default: "{SYSTEM}"); "" leaves it out')
     parser.add_argument("--max-new-tokens", type=int, default=512, help="the longest answer (default: 512)")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--offload-folder", help="where weights may go that fit neither on the GPUs nor in RAM; very slow"
+    )
+    options = parser.parse_args(arguments)
+    if options.offload_folder and not options.model and not wanted_model():
+        options.model = "real"  # choose_model would take the embedded one, because the real one does not fit
+    return options
 
 
 def answer(options: argparse.Namespace) -> None:
     """Print the answer on stdout and everything else on stderr."""
     with contextlib.redirect_stdout(sys.stderr):
-        model, tokenizer = load(choose_model(options.model))
-    messages = [
-        {"role": "system", "content": options.system},
-        {"role": "user", "content": options.prompt},
-    ]
+        model, tokenizer = load(choose_model(options.model), options.offload_folder)
+    messages = make_messages(tokenizer, options.system, options.prompt)
     stream = stream_chat(model, tokenizer, messages, max_new_tokens=options.max_new_tokens)
     for piece in stream:
         print(piece, end="", flush=True)
     print()
     print(f"[{figures(stream)}]", file=sys.stderr)
+
+
+def make_messages(tokenizer, system: str | None, prompt: str) -> list[dict[str, str]]:
+    """The conversation: the system message, unless it is empty, and the prompt.
+
+    `system`: None for the course's own, which is left out for a model whose template takes none. CourseError
+    for such a model and a system message that was asked for.
+    """
+    question = {"role": "user", "content": prompt}
+    if system == "":
+        return [question]
+    if takes_system_message(tokenizer):
+        return [{"role": "system", "content": system or SYSTEM}, question]
+    if system and tokenizer.chat_template:
+        raise CourseError("The chat template of this model takes no system message: leave out --system.")
+    return [question]
 
 
 def figures(stream: ChatStream) -> str:
@@ -63,6 +92,11 @@ def main(arguments: list[str] | None = None) -> int:
         answer(parse(arguments))
     except CourseError as error:
         print(error, file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(OUT_OF_MEMORY, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

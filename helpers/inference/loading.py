@@ -2,52 +2,48 @@
 
 from pathlib import Path
 
-from helpers import CourseError
-from helpers.inference.attention import choose_attention, has_flash_attn
-from helpers.inference.memory import gpu_holders, read_free_memory
-from helpers.inference.model_folder import weights_bytes
-from helpers.inference.placement import place
-
-SMALL_MODEL = 100 * 2**20  # bytes
+from helpers.inference.attention import choose_attention, flash_attn_state
+from helpers.inference.errors import cannot_load
+from helpers.inference.memory import unused_gpus
+from helpers.inference.placement import SMALL_MODEL, find_placement
 
 
-def load(model_dir: Path):
-    """Load a model folder, say where it goes, and return (model, tokenizer). CourseError when it cannot."""
+def load(model_dir: str | Path, offload_folder: str | Path | None = None):
+    """Load a model folder, say where it goes, and return (model, tokenizer). CourseError when it cannot.
+
+    `offload_folder`: where weights may go that fit neither on the GPUs nor in RAM. Every token then reads
+    them from the disk, which is very slow; so this happens only if a folder is named.
+    """
     model_dir = Path(model_dir)
-    # 1. Are the files there, and can this machine hold them?
-    size = weights_bytes(model_dir)
-    memory = read_free_memory()
-    try:
-        placement = place(size, memory)
-    except CourseError as error:
-        if not memory.gpus:
-            raise
-        raise CourseError(f"{error} {gpu_holders()}") from None
+    # 1. Are the files there, and where can this machine hold them?
+    placement = find_placement(model_dir, offload_folder)
 
     # 2. How is attention computed there?
     import torch  # imported late: torch takes seconds, and a wrong folder is answered at once
 
     capabilities = []
-    if placement.device_map == "auto":
-        capabilities = [torch.cuda.get_device_capability(gpu) for gpu in range(len(memory.gpus))]
-    attention = choose_attention(has_flash_attn(), capabilities)
-    print(f"Weights: {placement.reason}.\nAttention: {attention.name} ({attention.reason}).")
+    if placement.options["device_map"] != "cpu":
+        gpus = range(torch.cuda.device_count())
+        capabilities = [torch.cuda.get_device_capability(gpu) for gpu in gpus]
+    attention = choose_attention(flash_attn_state(), capabilities)
+    print(f"{placement.sentence}{unused_gpus()}")
+    print(f"Attention: {attention.name} ({attention.reason}).")
 
-    # 3. Load.
+    # 3. Load: first what takes no time, so that a damaged tokenizer is noticed before the weights are read.
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging  # imported late: it takes seconds
 
-    if size < SMALL_MODEL:
+    if placement.weights < SMALL_MODEL:
         logging.disable_progress_bar()
         torch.set_num_threads(1)  # sharing out work this small costs more than the work itself
     try:
+        tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             model_dir,
             use_safetensors=True,
-            dtype=placement.dtype,
-            device_map=placement.device_map,
+            trust_remote_code=False,
             attn_implementation=attention.name,
+            **placement.options,
         )
-        return model, AutoTokenizer.from_pretrained(model_dir)
     except Exception as error:  # whatever a broken file causes somewhere inside
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CourseError(f"transformers cannot load {model_dir.name}: {first_line}") from error
+        raise cannot_load(model_dir, error) from error
+    return model, tokenizer

@@ -1,52 +1,60 @@
-"""How much memory is free, as far as loading a model must know."""
+"""The memory of this machine as the loader sees it: of the GPUs, only what torch can use."""
 
-import contextlib
-import os
-import subprocess
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-CGROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may use
+import psutil
 
+from helpers import environment
+from helpers.environment import Card, Memory
 
-class FreeMemory(NamedTuple):
-    """Free memory of the GPUs that this process may use, and of the RAM, in bytes."""
-
-    gpus: tuple[int, ...]
-    ram: int
-    bf16: bool = True  # whether every GPU computes in bf16 (compute capability 8.0 or newer)
+BF16_CAPABILITY = (8, 0)  # compute capability from which on a GPU computes in bf16
 
 
-def read_free_memory() -> FreeMemory:
-    """What is free on this machine now. A container may get less RAM than its host has."""
-    import torch  # imported late: torch and accelerate take seconds
-    from accelerate.utils import get_max_memory
+def read_memory(disk_folder: Path | None = None) -> Memory:
+    """Memory of this machine as in the environment check, but of the GPUs only what torch can use.
 
+    `disk_folder`: where offloaded weights would go; default is where models go.
+    """
+    memory = environment.read_memory()
+    memory = replace(memory, cards=torch_cards(memory.cards))
+    if not memory.ram:  # the environment check knows Linux and its containers only
+        memory = replace(memory, ram=psutil.virtual_memory().available)
+    if disk_folder is not None:
+        memory = replace(memory, disk=environment.free_disk(disk_folder))
+    return memory
+
+
+def torch_cards(listed: tuple[Card, ...] = ()) -> tuple[Card, ...]:
+    """The GPUs that torch can use, with what is free on each after CUDA has taken its part.
+
+    `listed`: the same GPUs as nvidia-smi describes them, if it does.
+    """
+    import torch  # imported late: it takes seconds
+
+    if not torch.cuda.is_available():
+        return ()
     torch.cuda.empty_cache()  # give back what torch keeps but no longer uses
-    free = get_max_memory()
-    ram = free.get("cpu", free.get("mps", 0))
-    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroup v2, v1
-        with contextlib.suppress(OSError, ValueError):
-            ram = min(ram, int((CGROUP / limit).read_text()))
-    gpus = range(torch.cuda.device_count())
-    bf16 = all(torch.cuda.get_device_capability(gpu) >= (8, 0) for gpu in gpus)
-    return FreeMemory(tuple(free.get(gpu, 0) for gpu in gpus), ram, bf16)
+    cards = []
+    for gpu in range(torch.cuda.device_count()):
+        described = torch.cuda.get_device_properties(gpu)
+        try:
+            free = torch.cuda.mem_get_info(gpu)[0]
+        except RuntimeError:  # not even CUDA's own part fits: somebody holds all of it
+            free = 0
+        bf16 = (described.major, described.minor) >= BF16_CAPABILITY
+        cards.append(Card(described.name, described.total_memory, free, bf16))
+    if len(listed) == len(cards):
+        free_bytes = [card.free for card in cards]
+        cards = [replace(card, free=free) for card, free in zip(listed, free_bytes, strict=True)]
+    return tuple(cards)
 
 
-def gpu_holders() -> str:
-    """Say which processes hold GPU memory, as far as nvidia-smi shows them."""
-    query = ["nvidia-smi", "--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader"]
-    lines = []
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        lines = subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.splitlines()
-    processes = []
-    for line in lines:
-        if line.count(", ") != 2:
-            continue
-        pid, name, used = line.split(", ")
-        if pid == str(os.getpid()):
-            name = "this one"
-        processes.append(f"{pid} ({name}, {used})")
-    if not processes:
-        return "GPU memory is held by processes that nvidia-smi does not show in this container."
-    return f"GPU memory is held by process {', '.join(processes)}."
+def unused_gpus() -> str:
+    """A hint where GPUs are there that torch cannot use; "" where there is nothing to say."""
+    if torch_cards():
+        return ""
+    found = len(environment.read_memory().cards)
+    if not found:
+        return ""
+    return f" nvidia-smi lists {found} GPU(s) that torch cannot use: run python -m helpers.environment."

@@ -1,46 +1,139 @@
-"""What a model folder has to hold, and how large its weights are."""
+"""What a model folder has to hold, checked before anything is loaded: names, and the headers of the weights.
+
+The sizes in a safetensors file's own header say whether the file is whole, so the index need not: tools that
+save models write a `total_size` into it that may be missing or wrong, and transformers never reads it.
+"""
 
 import json
 from pathlib import Path
 
-from helpers import CourseError
+from helpers import EMBEDDED_MODEL, CourseError
+from helpers.download.compare import INDEX, read_header
+from helpers.settings import read_record
 
-INDEX = "model.safetensors.index.json"
-
-
-def read_index(model_dir: Path) -> tuple[list[str], int]:
-    """Names of the shards and the bytes of weights that the index of a model folder promises.
-
-    A folder without an index has one file of weights, and nothing is promised. CourseError for a damaged
-    index.
-    """
-    index = model_dir / INDEX
-    if not index.is_file():
-        return ["model.safetensors"], 0
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-        shards = sorted(set(content["weight_map"].values()))
-        return shards, content["metadata"]["total_size"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise CourseError(f"{INDEX} of {model_dir.name} is damaged: run notebook 03 again.") from None
+ONE_FILE = "model.safetensors"  # transformers takes it first, also where there is an index
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+OTHER_WEIGHTS = (".gguf", ".safetensors", ".h5", ".msgpack", ".onnx")
+#: Files of which a tokenizer can be made; "merges.txt" goes with "vocab.json".
+TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "vocab.txt", "tekken.json")
+LFS_POINTER = b"version https://git-lfs"
 
 
 def weights_bytes(model_dir: Path) -> int:
-    """Bytes of the safetensors files of a complete model folder; CourseError when anything is missing."""
-    shards, promised = read_index(model_dir)
-    tokenizer = "tokenizer.json"
-    if (model_dir / "vocab.json").is_file():
-        tokenizer = "vocab.json"
-    needed = ["config.json", tokenizer, *shards]
-    missing = [name for name in needed if not (model_dir / name).is_file()]
+    """Bytes of the safetensors files of a complete model folder.
+
+    CourseError, with what to do, when a file is missing, cut off or damaged, or is of another kind.
+    """
+    if not model_dir.is_dir():
+        raise CourseError(f"There is no model folder {model_dir.name}: {advice(model_dir)}.")
+    if not (model_dir / "config.json").is_file():
+        raise incomplete(model_dir, "no config.json")
+    shards = read_shards(model_dir)
+    missing = [name for name in shards if not (model_dir / name).is_file()]
+    missing += missing_tokenizer(model_dir)
     if missing:
         raise incomplete(model_dir, f"no {', '.join(missing[:3])}")
-    size = sum((model_dir / name).stat().st_size for name in shards)
-    if size < promised:
-        raise incomplete(model_dir, f"{size:,} of {promised:,} bytes of weights")
-    return size
+    for name, tensors in shards.items():
+        check_shard(model_dir / name, tensors)
+    return sum((model_dir / name).stat().st_size for name in shards)
+
+
+def read_shards(model_dir: Path) -> dict[str, set[str]]:
+    """The safetensors files of a folder, and the tensors that its index promises in each of them."""
+    if (model_dir / ONE_FILE).is_file():
+        return {ONE_FILE: set()}
+    if not (model_dir / INDEX).is_file():
+        raise no_safetensors(model_dir)
+    shards: dict[str, set[str]] = {}
+    try:
+        content = json.loads((model_dir / INDEX).read_text(encoding="utf-8"))
+        for tensor, shard in content["weight_map"].items():
+            shards.setdefault(str(shard), set()).add(tensor)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise damaged(model_dir, INDEX) from None
+    if not shards:
+        raise damaged(model_dir, INDEX)
+    if not isinstance(content.get("metadata"), dict):
+        raise CourseError(
+            f'{INDEX} of the model folder {model_dir.name} has no "metadata", without which transformers '
+            'does not load it: add "metadata": {} to the file, beside "weight_map".'
+        )
+    return shards
+
+
+def no_safetensors(model_dir: Path) -> CourseError:
+    """The sentence for a folder without the weights that transformers looks for: what it holds instead."""
+    names = sorted(path.name for path in model_dir.iterdir() if path.is_file())
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    others = [name for name in names if name.endswith(OTHER_WEIGHTS)]
+    if others and all(name.endswith(".safetensors") for name in others):
+        return incomplete(model_dir, f"{len(others)} safetensors files, but no {INDEX}")
+    if others:
+        return CourseError(
+            f"{model_dir.name} holds {others[0]}, but no safetensors files: take the version of the model "
+            "that has them."
+        )
+    if pickles:
+        return CourseError(
+            f"The weights of {model_dir.name} are only there as {pickles[0]}, a pickle, which can run any "
+            "program when it is opened: take the version of the model that has safetensors files."
+        )
+    return incomplete(model_dir, f"no {ONE_FILE} and no {INDEX}")
+
+
+def missing_tokenizer(model_dir: Path) -> list[str]:
+    """Names of the files that a tokenizer lacks; a folder needs one of several kinds."""
+    there = [name for name in TOKENIZERS if (model_dir / name).is_file()]
+    if not there and not list(model_dir.glob("*.tiktoken")):
+        return ["tokenizer.json"]
+    if there == ["vocab.json"] and not (model_dir / "merges.txt").is_file():
+        return ["merges.txt"]
+    return []
+
+
+def check_shard(path: Path, tensors: set[str]) -> None:
+    """Compare a safetensors file with its own header: it names the tensors, and says how long the file is."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        raise CourseError(
+            f"{path.name} of {path.parent.name} is only a pointer of Git LFS, not the weights: "
+            "run git lfs pull in that folder."
+        )
+    try:
+        entries, whole = read_header(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise damaged(path.parent, f"{path.name} ({size:,} bytes)") from None
+    if size < whole:
+        raise incomplete(path.parent, f"{path.name} has {size:,} of {whole:,} bytes")
+    if size > whole or not tensors <= set(entries):
+        raise damaged(path.parent, path.name)
 
 
 def incomplete(model_dir: Path, what: str) -> CourseError:
-    """The sentence for a model folder of which `what` is wrong."""
-    return CourseError(f"The model folder {model_dir.name} is incomplete ({what}): run notebook 03 again.")
+    """The sentence for a folder in which something is missing."""
+    return CourseError(f"The model folder {model_dir.name} is incomplete ({what}): {advice(model_dir)}.")
+
+
+def damaged(model_dir: Path, name: str) -> CourseError:
+    """The sentence for a file that is there, but is not what it should be."""
+    return CourseError(f"{name} of the model folder {model_dir.name} is damaged: {advice(model_dir)}.")
+
+
+def advice(model_dir: Path) -> str:
+    """How to get a whole folder: it depends on who made this one."""
+    if same_folder(model_dir, EMBEDDED_MODEL):
+        return "restore it from the course, of which it is part"
+    try:
+        record = read_record()
+    except (OSError, ValueError):
+        record = None
+    if record and same_folder(model_dir, Path(record["folder"])):
+        return "run notebook 03 again"
+    return "copy or download it again from where it came from"
+
+
+def same_folder(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same folder, which need not exist."""
+    return one.expanduser().resolve() == other.expanduser().resolve()

@@ -1,61 +1,125 @@
-"""Where the weights of a model can go, decided from file sizes and free memory before anything is loaded."""
+"""What this machine can do with a model folder, asked before anything is loaded.
 
-from typing import NamedTuple
+The rule is `helpers.environment.decide`, as in the environment check and in the forecast. Here it gets the
+memory that torch sees, and transformers' own planner: what that says of `device_map="auto"` is what
+`from_pretrained` then does.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 from helpers import GIB, CourseError
-from helpers.inference.memory import FreeMemory
+from helpers.environment import Capacity, Kind, Memory, ModelSize, decide, real_planner
+from helpers.environment.planner import Planner
+from helpers.inference.memory import read_memory, unused_gpus
+from helpers.inference.meta_model import meta_model, size_of
+from helpers.inference.model_folder import weights_bytes
 
-RESERVE = GIB  # per GPU: loading needs up to 0.65 GiB above the weights, and an answer needs room too
-
-
-class Placement(NamedTuple):
-    """What `from_pretrained` is asked for, and why."""
-
-    device_map: str  # "auto": GPUs, and RAM for what they cannot hold; "cpu": RAM only
-    dtype: str  # name of a dtype of torch
-    reason: str  # for the learner
-
-
-def usable(free: int) -> float:
-    """Bytes of a GPU's free memory that weights may take."""
-    return max(0, free - max(free / 10, RESERVE))
+SMALL_MODEL = 100 * 2**20  # bytes of weights; so little is loaded anywhere
+HOW_TO_OFFLOAD = (
+    "If you want that, choose the model by its name and name a folder for the rest: "
+    'load(choose_model("real"), offload_folder="offload"), in a terminal --model real '
+    "--offload-folder offload. Delete that folder afterwards."
+)
 
 
-def bytes_on_gpus(need: int, room: list[float]) -> float:
-    """How many of `need` bytes fit on GPUs with this room each.
+@dataclass(frozen=True)
+class Placement:
+    """Where a model folder goes on this machine, and how to load it so."""
 
-    As device_map="auto" does it: layers are spread evenly, so no GPU but the last gets more than its share.
+    capacity: Capacity  # the answer of the rule
+    options: dict  # arguments for from_pretrained
+    sentence: str  # the answer for the learner
+    weights: int  # bytes of the files
+    bare_call_agrees: bool  # whether from_pretrained(device_map="auto", dtype=torch.bfloat16) does the same
+
+
+def find_placement(model_dir: Path, offload_folder: str | Path | None = None) -> Placement:
+    """Decide where a complete model folder goes on this machine, now.
+
+    `offload_folder`: a folder for what fits neither on the GPUs nor in RAM; naming it is the learner's
+    agreement. CourseError, with the figures, when the model cannot be loaded.
     """
-    if not room:
-        return 0
-    share = need / len(room)
-    *others, last = room
-    return sum(min(size, share) for size in others) + last
+    weights = weights_bytes(model_dir)
+    model = meta_model(model_dir, "bfloat16")
+    disk_folder = None
+    if offload_folder is not None:
+        disk_folder = Path(offload_folder).expanduser().absolute()
+    memory = read_memory(disk_folder)
+    size = size_of(model_dir.name, model)
+
+    def make_model(dtype: str):
+        if dtype == "bfloat16":
+            return model
+        return meta_model(model_dir, dtype)
+
+    return decide_placement(size, memory, real_planner(make_model), weights, disk_folder)
 
 
-def place(weights: int, memory: FreeMemory) -> Placement:
-    """Decide where `weights` bytes of bf16 parameters go.
+def decide_placement(
+    size: ModelSize, memory: Memory, planner: Planner, weights: int, disk_folder: Path | None = None
+) -> Placement:
+    """Ask the rule where a model of this size goes in this memory; `weights`: bytes of its files.
 
-    A tenth of each memory stays free. GPUs without bf16 get float32, twice the size: in float16 Qwen models
-    overflow. CourseError when neither the GPUs nor the RAM can hold the model.
+    CourseError when it cannot go anywhere, and when it needs the disk and no `disk_folder` is named.
     """
-    need = weights
-    dtype = "bfloat16"
-    if not memory.bf16:
-        need = 2 * weights
-        dtype = "float32"
-    fits = bytes_on_gpus(need, [usable(free) for free in memory.gpus])
-    size = f"{weights / GIB:.2f} GiB in bfloat16"
-    if memory.gpus and fits >= need:
-        return Placement("auto", dtype, f"{size}, loaded in {dtype} on {len(memory.gpus)} GPU(s)")
-    if memory.bf16 and fits and need - fits <= 0.9 * memory.ram:
-        where = f"{fits / GIB:.1f} GiB on the GPUs, the rest in RAM; it works, but slowly"
-        return Placement("auto", dtype, f"{size}: {where}")
-    if weights <= 0.9 * memory.ram:
-        return Placement("cpu", "bfloat16", f"{size}, loaded on the CPU")
-    free = [f"GPU {number} {size / GIB:.1f} GiB" for number, size in enumerate(memory.gpus)]
-    raise CourseError(
-        f"The model needs {need / GIB:.1f} GiB for {dtype} weights plus 1 GiB per GPU, but free are "
-        f"{', '.join(free) or 'no GPU'}, RAM {memory.ram / GIB:.1f} GiB: "
-        "free memory, take a larger machine, or set COURSE_MODEL=embedded."
-    )
+    small = weights < SMALL_MODEL
+    capacity = decide(size, memory, planner)
+    options = dict(capacity.options)
+    sentence = capacity.sentence
+    if small:
+        sentence = small_sentence(capacity, weights)
+    if not capacity.loads:
+        if capacity.kind is not Kind.DISK:
+            raise CourseError(sentence)
+        if disk_folder is None:
+            raise CourseError(f"{sentence} {HOW_TO_OFFLOAD}")
+        options["offload_folder"] = str(disk_folder)
+    agrees = small or bare_placement(memory, planner) == capacity_placement(capacity, memory)
+    agrees = agrees and capacity.dtype == "bfloat16"
+    return Placement(capacity, options, sentence, weights, agrees)
+
+
+def small_sentence(capacity: Capacity, weights: int) -> str:
+    """What to say of a small model, which is the same on every machine without a GPU."""
+    where = "on the CPU"
+    if capacity.kind is Kind.GPUS:
+        where = f"in {capacity.dtype} on {len(capacity.on_gpus)} GPU(s)"
+    return f"Weights: {weights / GIB:.2f} GiB in bfloat16, loaded {where}."
+
+
+def bare_placement(memory: Memory, planner: Planner) -> list[int]:
+    """Bytes on each GPU, in RAM and on disk after the call that `check_placement` speaks of."""
+    free = {gpu: card.free for gpu, card in enumerate(memory.cards)}
+    placed = planner("bfloat16", {**free, "cpu": memory.ram}, False)
+    return [*(placed[gpu] for gpu in free), placed["cpu"], placed["disk"]]
+
+
+def capacity_placement(capacity: Capacity, memory: Memory) -> list[int]:
+    """Bytes on each GPU, in RAM and on disk that the rule announces."""
+    on_gpus = capacity.on_gpus or (0,) * len(memory.cards)
+    return [*on_gpus, capacity.in_ram, capacity.on_disk]
+
+
+def check_placement(model_dir: str | Path) -> None:
+    """Say what `from_pretrained(model_dir, dtype=torch.bfloat16, device_map="auto")` will do on this machine.
+
+    CourseError, with the same sentence as `load`, when the model does not fit, and when it fits only with
+    other arguments than these.
+    """
+    placement = find_placement(Path(model_dir))
+    if not placement.bare_call_agrees:
+        raise CourseError(
+            f"{placement.sentence} from_pretrained does this only with further arguments: use "
+            "model, tokenizer = load(model_dir), from helpers.inference, instead."
+        )
+    print(f"{placement.sentence}{unused_gpus()}{apple_note()}")
+
+
+def apple_note() -> str:
+    """What `check_placement` adds on a Mac with Apple's own processor; "" elsewhere."""
+    import torch  # imported late: it takes seconds
+
+    if not torch.backends.mps.is_available():
+        return ""
+    return ' On this Mac, device_map="auto" takes its GPU (mps) instead, which the course does not test.'

@@ -3,10 +3,14 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from numbers import Integral
 
 from helpers import CourseError
-from helpers.inference.chat import Message, encode_chat
+from helpers.inference.chat import encode_chat
+from helpers.inference.generate_options import check_streamable, effective_config, end_tokens, refused
+from helpers.inference.messages import Message
+from helpers.inference.overflow import OverflowCheck, overflow_error
 
 READ_SECONDS = 0.05  # new text is read 20 times a second
 
@@ -14,16 +18,30 @@ READ_SECONDS = 0.05  # new text is read 20 times a second
 class TokenQueue:
     """The streamer for `generate`: hands token ids, with the time, to the thread that reads them."""
 
-    def __init__(self):
+    def __init__(self, overflow: OverflowCheck, dtype):
+        self._overflow = overflow
+        self._dtype = dtype  # of the model, for the sentence
         self._items = queue.SimpleQueue()  # (seconds, token id), and at the end None or an error
         self._has_prompt = False
         self._ended = threading.Event()
+        #: Whether a token was handed over.
+        self.has_tokens = False
 
     def put(self, tokens) -> None:
-        """Take over the next token, (1,); `generate` hands over the prompt, (1, tokens), first."""
-        if self._has_prompt:
-            self._items.put((time.perf_counter(), tokens.item()))
-        self._has_prompt = True
+        """Take over the next token, (1,), or several, (1, tokens), from assisted decoding.
+
+        `generate` hands over the prompt, (1, tokens), first. CourseError when the model overflowed: it ends
+        `generate`.
+        """
+        if not self._has_prompt:
+            self._has_prompt = True
+            return
+        if self._overflow.overflowed:
+            raise overflow_error(self._dtype)
+        self.has_tokens = True
+        now = time.perf_counter()
+        for token in tokens.flatten().tolist():
+            self._items.put((now, token))
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more tokens come, and why if it is an error."""
@@ -52,21 +70,30 @@ class ChatStream:
     A background thread generates; leaving the loop early stops it, and what it raises is raised in the loop.
     """
 
-    def __init__(self, model, tokenizer, options: dict, stop: threading.Event | None = None):
-        """`options` go to `generate` and hold `input_ids`, (1, tokens); `stop` is the caller's own event."""
+    def __init__(self, model, tokenizer, options: dict, ends: list[int], stop: threading.Event | None):
+        """What `stream_chat` has prepared.
+
+        `options` go to `generate` and hold `input_ids`, (1, tokens); `ends` are the tokens that end a turn;
+        `stop` is the caller's own event.
+        """
         #: Tokens of the conversation, with the template's own.
         self.prompt_tokens: int = options["input_ids"].shape[1]
         #: Tokens generated so far; the token that ends the turn counts too.
         self.new_tokens = 0
+        #: Their ids.
+        self.token_ids: list[int] = []
         #: Seconds from the start to the first token; None before it.
         self.first_token_seconds: float | None = None
         #: Rate after the first token.
         self.tokens_per_second = 0.0
-        #: "stop" (the model ended its turn), "length" (max_new_tokens) or "stopped"; None before the loop.
+        #: "stop" (the model ended its turn, or wrote one of the stop_strings), "length" (max_new_tokens) or
+        #: "stopped"; None before the loop.
         self.finish_reason: str | None = None
         self._model = model
         self._tokenizer = tokenizer
         self._options = options
+        self._ends = ends
+        self._was_told = bool(set(options) - {"input_ids", "attention_mask", "max_new_tokens", "tokenizer"})
         self._own_stop = threading.Event()
         self._callers_stop = stop
 
@@ -79,15 +106,21 @@ class ChatStream:
         by_caller = self._callers_stop is not None and self._callers_stop.is_set()
         return by_caller or self._own_stop.is_set()
 
-    def _generate(self, tokens: TokenQueue) -> None:
+    def _generate(self, tokens: TokenQueue, overflow: OverflowCheck) -> None:
         """The thread."""
         import torch  # imported late: torch takes seconds
 
+        options = dict(self._options)
+        options["streamer"] = tokens
+        options["stopping_criteria"] = [self._stopped]
+        options["logits_processor"] = [*(options.get("logits_processor") or []), overflow]
         try:
             with torch.inference_mode():  # a little faster than the no_grad of generate
-                self._model.generate(**self._options, streamer=tokens, stopping_criteria=[self._stopped])
+                self._model.generate(**options)
             tokens.end()
         except BaseException as error:
+            if isinstance(error, (TypeError, ValueError)) and self._was_told and not tokens.has_tokens:
+                error = refused(error)  # what generate does not take now, it will not take later
             tokens.end(error)
 
     def _count(self, first: float, now: float) -> None:
@@ -98,14 +131,13 @@ class ChatStream:
 
     def _reason(self, last_token: int) -> str:
         """Why an answer that nobody broke off has ended."""
-        ends = self._options.get("eos_token_id", self._model.generation_config.eos_token_id)
-        if not isinstance(ends, list):
-            ends = [ends]
-        if last_token in ends:
+        if last_token in self._ends:
             return "stop"
         if self.new_tokens >= self._options["max_new_tokens"]:
             return "length"
-        return "stopped"
+        if self._stopped():
+            return "stopped"
+        return "stop"  # one of the stop_strings of the options
 
     def __iter__(self) -> Iterator[str]:
         """Generate, and yield text once its characters are complete: a character may take several tokens."""
@@ -114,10 +146,11 @@ class ChatStream:
         self.finish_reason = "stopped"  # until something else is known
         if self._stopped():
             return
-        tokens = TokenQueue()
+        overflow = OverflowCheck()
+        tokens = TokenQueue(overflow, self._model.dtype)
         pending: list[int] = []  # tokens whose text is not complete yet
         start = time.perf_counter()
-        thread = threading.Thread(target=self._generate, args=(tokens,), daemon=True)
+        thread = threading.Thread(target=self._generate, args=(tokens, overflow), daemon=True)
         thread.start()
         try:
             for now, token in tokens:
@@ -125,6 +158,7 @@ class ChatStream:
                     first = now
                     self.first_token_seconds = now - start
                 self._count(first, now)
+                self.token_ids.append(token)
                 pending.append(token)
                 piece = self._tokenizer.decode(pending, skip_special_tokens=True)
                 if piece and not piece.endswith("\ufffd"):
@@ -139,17 +173,29 @@ class ChatStream:
             thread.join()
 
 
+def context_tokens(model) -> int | None:
+    """How many tokens of prompt and answer the model was made for; None if its config does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
 def stream_chat(
-    model, tokenizer, messages: list[Message], *, max_new_tokens=512, stop=None, **generate_options
+    model, tokenizer, messages: Sequence[Message], *, max_new_tokens=512, stop=None, **generate_options
 ) -> ChatStream:
     """Answer a conversation piece by piece, see ChatStream; `stop` is a threading.Event that ends it.
 
     `generate_options` go to `generate`; what is not given comes from the model's own generation_config.
-    CourseError when the conversation leaves no room for an answer.
+    CourseError when the conversation cannot be encoded or leaves no room for an answer, and for options with
+    which there is no single answer that grows token by token.
     """
+    if not isinstance(max_new_tokens, Integral):
+        raise CourseError(f"max_new_tokens is {max_new_tokens!r}: give a whole number, such as 512.")
+    config = effective_config(model, generate_options)
+    check_streamable(config)
     inputs = encode_chat(tokenizer, messages).to(model.device)
     length = inputs["input_ids"].shape[1]
-    context = model.config.max_position_embeddings
+    context = context_tokens(model)
+    if context is None:
+        context = length + max_new_tokens
     if length >= context or max_new_tokens < 1:
         raise CourseError(
             f"The chat fills {length:,} of {context:,} tokens and {max_new_tokens:,} new ones are wanted: "
@@ -157,4 +203,6 @@ def stream_chat(
         )
     new_tokens = min(max_new_tokens, context - length)
     options = {**inputs, **generate_options, "max_new_tokens": new_tokens}
-    return ChatStream(model, tokenizer, options, stop)
+    if config.stop_strings:
+        options["tokenizer"] = tokenizer  # generate looks for these texts itself
+    return ChatStream(model, tokenizer, options, end_tokens(config), stop)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from helpers import GB, GIB
 from helpers.environment import Gpu, Machine, check, requirements
+from helpers.environment.model_folder import FolderState
 
 RTX_3090 = Gpu("NVIDIA GeForce RTX 3090", 24 * GIB, 8.6)
 #: The versions of requirements.txt: of a range, its lower end.
@@ -18,7 +19,6 @@ AUTODL = Machine(
     ram=64 * GIB,
     free_disk=49 * GB,
     autodl=True,
-    data_disk=True,
     mirror="tsinghua mirror",
     jupyterlab="4.4.5",
     lab_widgets="5.0.15",
@@ -67,14 +67,30 @@ MACHINES = {
             "JupyterLab": "warning",
         },
     ),
-    "one card of 24 GB": (replace(AUTODL, gpus=(RTX_3090,)), "real", {"GPU": "fail"}),
+    "one card of 24 GB": (replace(AUTODL, gpus=(RTX_3090,)), "real", {"GPU": "warning"}),
+    "one card of 24 GB, no room for the rest": (
+        replace(AUTODL, gpus=(RTX_3090,), ram=8 * GIB, free_disk=31 * GB),
+        "real",
+        {"GPU": "fail"},
+    ),
     "one card of 24 GB, embedded model": (replace(AUTODL, gpus=(RTX_3090,)), "embedded", {}),
     "a laptop, embedded model": (LAPTOP, "embedded", {}),
-    "a laptop, real model": (LAPTOP, "real", {"GPU": "fail"}),
+    "a laptop, real model": (LAPTOP, "real", {"GPU": "warning"}),
+    "a laptop with a full disk, real model": (
+        replace(LAPTOP, free_disk=31 * GB),
+        "real",
+        {"GPU": "fail"},
+    ),
+    "64 GiB of RAM and no GPU, real model": (replace(LAPTOP, ram=64 * GIB), "real", {"GPU": "warning"}),
     "2 x V100 16 GB": (
         gpus("Tesla V100-SXM2-16GB", 16, 7.0, 2, torch_cuda="12.6"),
         "real",
-        {"bf16": "fail"},
+        {"GPU": "warning", "bf16": "warning"},
+    ),
+    "2 x V100 32 GB": (
+        gpus("Tesla V100-SXM2-32GB", 32, 7.0, 2, torch_cuda="12.6"),
+        "real",
+        {"bf16": "warning"},
     ),
     "2 x V100 16 GB, embedded model": (
         gpus("Tesla V100-SXM2-16GB", 16, 7.0, 2),
@@ -84,17 +100,21 @@ MACHINES = {
     "one V100 16 GB": (
         gpus("Tesla V100-SXM2-16GB", 16, 7.0),
         "real",
-        {"GPU": "fail", "bf16": "fail"},
+        {"GPU": "warning", "bf16": "warning"},
     ),
     "a full data disk": (replace(AUTODL, free_disk=20 * GB), "real", {"model disk": "fail"}),
-    "a full disk with the model on it": (replace(AUTODL, free_disk=1 * GB, downloaded=True), "real", {}),
+    "a full disk with the model on it": (
+        replace(AUTODL, free_disk=1 * GB, download=FolderState("complete")),
+        "real",
+        {},
+    ),
     "system disk only, 20 GB free": (
-        replace(AUTODL, data_disk=False, free_disk=20 * GB),
+        replace(AUTODL, disk="system disk", free_disk=20 * GB),
         "real",
         {"model disk": "fail"},
     ),
     "system disk, enlarged": (
-        replace(AUTODL, data_disk=False, free_disk=60 * GB),
+        replace(AUTODL, disk="system disk", free_disk=60 * GB),
         "real",
         {"model disk": "warning"},
     ),
@@ -121,8 +141,8 @@ MACHINES = {
     "MacBook": (replace(LAPTOP, platform="darwin_arm64", ram=0), "embedded", {}),
     "Windows laptop": (replace(LAPTOP, platform="win32_amd64", ram=0), "embedded", {}),
     "GH200, aarch64": (gpus("NVIDIA GH200 480GB", 95.6, 9.0, platform="linux_aarch64"), "real", {}),
-    "acceleration is on": (replace(AUTODL, proxy=True), "real", {"http_proxy": "warning"}),
-    "a proxy elsewhere": (replace(LAPTOP, proxy=True), "embedded", {}),
+    "acceleration is on": (replace(AUTODL, proxies=("http_proxy",)), "real", {"proxy": "warning"}),
+    "a proxy elsewhere": (replace(LAPTOP, proxies=("HTTPS_PROXY",)), "embedded", {}),
     "no mirror": (replace(AUTODL, mirror=""), "real", {"pip index": "warning"}),
     "no widgets in the server": (replace(AUTODL, lab_widgets=""), "real", {"JupyterLab": "warning"}),
     "JupyterLab 3": (replace(AUTODL, jupyterlab="3.6.8"), "real", {"JupyterLab": "warning"}),
@@ -144,6 +164,51 @@ MACHINES = {
         {name: "fail" for name in requirements() if name != "jupyterlab"}
         | dict.fromkeys(["pytest", "nbval", "JupyterLab"], "warning"),
     ),
+    "MacBook, real model: its RAM could not be read": (
+        replace(LAPTOP, platform="darwin_arm64", ram=0),
+        "real",
+        {"GPU": "warning"},
+    ),
+    "a slice of a GPU in MIG mode": (
+        gpus("NVIDIA A100, slice of 40 GB", 38, 8.0, gpu_problem="MIG mode", gpu_remedy="switch it off"),
+        "real",
+        {"nvidia-smi": "warning"},
+    ),
+    "the driver of the GPUs does not answer": (
+        replace(AUTODL, gpus=(), gpu_problem="nvidia-smi gave no answer", gpu_remedy="restart", ram=8 * GIB),
+        "real",
+        {"nvidia-smi": "warning", "GPU": "fail"},
+    ),
+    "a GPU that shares the RAM": (
+        gpus("NVIDIA GB10", 0, 12.1, gpu_problem="memory: [N/A]", gpu_remedy="ask torch"),
+        "real",
+        {"nvidia-smi": "warning", "GPU": "warning"},
+    ),
+    "a capability that is not shown": (gpus("a card", 48, 0.0), "real", {"bf16": "warning"}),
+    "an old display card beside two RTX 3090": (
+        replace(AUTODL, gpus=(RTX_3090, RTX_3090, Gpu("NVIDIA GeForce GT 1030", 2 * GIB, 6.1))),
+        "real",
+        {"GPU": "warning", "bf16": "warning"},
+    ),
+    "another notebook's kernel holds the GPUs": (
+        replace(
+            AUTODL,
+            gpus=(replace(RTX_3090, free=7 * GIB),) * 2,
+            gpu_holders="GPU memory is held by process 4711 (the kernel of 02_vram.ipynb, 17408 MiB).",
+        ),
+        "real",
+        {"GPU": "fail"},
+    ),
+    "GPUs hidden by CUDA_VISIBLE_DEVICES": (
+        replace(LAPTOP, hidden_gpus=2, gpu_problem="none: CUDA_VISIBLE_DEVICES hides 2", free_disk=31 * GB),
+        "real",
+        {"GPU": "fail"},
+    ),
+    "no-GPU start on AutoDL, real model": (
+        replace(AUTODL, gpus=(), driver="", gpu_problem="nvidia-smi lists none", ram=2 * GIB),
+        "real",
+        {"GPU": "warning"},
+    ),
     "no-GPU start on AutoDL": (
         replace(AUTODL, gpus=(), driver="", gpu_problem="nvidia-smi lists none", ram=2 * GIB),
         "embedded",
@@ -152,5 +217,5 @@ MACHINES = {
 }
 
 
-def found(described, model="real"):
+def check_lines(described, model="real"):
     return {line.name: line for line in check(described, model)}

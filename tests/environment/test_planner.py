@@ -1,6 +1,7 @@
 """Where "auto" puts a model: the arithmetic against accelerate's own planner, on random machines."""
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from helpers.environment import (
     size_from_parameters,
     size_of_folder,
 )
+from helpers.environment.planner import installed_planner
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "helpers/vram/qwen1.5-moe-a2.7b-chat.config.json"
@@ -48,6 +50,17 @@ def test_arithmetic_agrees_with_the_planner_on_random_machines(dtype, explicit, 
     for _ in range(100):
         memory = random_memory(generator)
         assert arithmetic(dtype, memory, explicit) == real(dtype, memory, explicit), memory
+
+
+def test_the_installed_planner_plans_the_real_model(planners):
+    memory = {0: 20 * GIB, 1: 3 * GIB, "cpu": 8 * GIB}
+    for dtype in ("bfloat16", "float32"):
+        assert installed_planner()(dtype, memory, False) == planners[0](dtype, memory, False)
+
+
+def test_no_planner_before_the_installation(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert installed_planner() is None
 
 
 def test_size_of_the_real_model():

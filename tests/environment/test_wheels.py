@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from machines import AUTODL, RTX_3090, found, gpus
+from machines import AUTODL, RTX_3090, check_lines, gpus
 
 from helpers import GIB
 from helpers.environment import Gpu, Machine, flash_attn_wheel
@@ -15,11 +15,11 @@ from helpers.environment import Gpu, Machine, flash_attn_wheel
 )
 def test_torch_command_fits_the_driver(driver, capability, index):
     described = gpus("a card", 48, capability, driver=driver, torch_cuda="")
-    assert found(described)["torch"].repair.endswith(f"/whl/{index}")
+    assert check_lines(described)["torch"].repair.endswith(f"/whl/{index}")
 
 
 def test_torch_command_without_gpu_names_no_index():
-    assert found(Machine(), "embedded")["torch"].repair.endswith('"torch>=2.9,<2.14"')
+    assert check_lines(Machine(), "embedded")["torch"].repair.endswith('"torch>=2.9,<2.14"')
 
 
 # Names as they stand in public install instructions and in doc/packages.md of the community repository.
@@ -64,9 +64,9 @@ def test_wheel_names(python, torch, cuda, name):
 def test_no_wheel_is_claimed(changes):
     address, reason = flash_attn_wheel(replace(AUTODL, **changes))
     assert address == "" and reason
-    assert "http" not in found(replace(AUTODL, **changes))["flash-attn"].repair
+    assert "http" not in check_lines(replace(AUTODL, **changes))["flash-attn"].repair
 
 
 def test_installed_flash_attn_needs_no_hint():
-    line = found(replace(AUTODL, packages=AUTODL.packages | {"flash-attn": "2.8.3"}))["flash-attn"]
+    line = check_lines(replace(AUTODL, packages=AUTODL.packages | {"flash-attn": "2.8.3"}))["flash-attn"]
     assert (line.found, line.repair) == ("2.8.3", "")

@@ -1,6 +1,10 @@
 """What several tests of helpers.inference need: texts, a chat template, conversations, a scripted model."""
 
+import json
 from itertools import count
+from pathlib import Path
+
+from helpers.settings import record_file
 
 TEMPLATE = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
@@ -17,6 +21,17 @@ WORDS = [
 
 #: Seconds after which a test gives up on a child process or a thread: a safety net far from the usual time.
 PATIENCE = 300
+
+
+def record(text: str) -> None:
+    """Write the record of a download, as notebook 03 does."""
+    record_file().parent.mkdir(parents=True, exist_ok=True)
+    record_file().write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def record_folder(folder: str | Path, model_id: str = "a/b") -> None:
+    """Record this folder as a finished download."""
+    record(json.dumps({"model_id": model_id, "revision": "master", "folder": str(folder)}))
 
 
 def user(text: str) -> list[dict[str, str]]:

@@ -5,8 +5,10 @@ import random
 import pytest
 import torch
 from inference_samples import TEMPLATE, WORDS, reference, user
+from transformers import Qwen2Tokenizer
 
-from helpers.inference import encode_chat, repair_text
+from helpers import CourseError
+from helpers.inference import encode_chat, repair_text, takes_system_message
 
 
 def ids_of(tokenizer, messages) -> list[int]:
@@ -65,14 +67,6 @@ def test_control_tokens_in_a_message_stay_text(loaded, attack, role):
     assert tokenizer.decode(ids) == text
 
 
-def test_a_control_token_in_a_role_stays_text(loaded):
-    tokenizer = loaded[1]
-    ids = ids_of(tokenizer, [{"role": "user<|im_end|>", "content": "x"}])
-    harmless = reference(tokenizer, [{"role": "user", "content": "x"}])
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert ids.count(end) == harmless.count(end)
-
-
 def test_a_template_that_trims_still_trims(loaded, monkeypatch):
     tokenizer = loaded[1]
     trimming = TEMPLATE.replace("message['content']", "message['content'] | trim")
@@ -101,3 +95,147 @@ def test_the_encoded_chat_is_ready_for_generate(loaded):
     assert inputs["input_ids"].shape == inputs["attention_mask"].shape
     assert inputs["attention_mask"].all()
     assert inputs["input_ids"].dtype == torch.long
+
+
+# What is no conversation, or none for this model, is one sentence.
+
+
+def refusal(tokenizer, messages) -> str:
+    """The one sentence with which a conversation is refused."""
+    with pytest.raises(CourseError) as error:
+        encode_chat(tokenizer, messages)
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    assert "again" not in sentence  # it would be refused again
+    return sentence
+
+
+HELLO = {"role": "user", "content": "Hello"}
+CALL = {"type": "function", "function": {"name": "add", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ([], "is empty"),
+        ((), "is empty"),
+        ("Hello", "not a str"),
+        (HELLO, "not a dict"),
+        (None, "not a NoneType"),
+        (["Hello"], "Message 1 is a str"),
+        ([HELLO, ("user", "Hello")], "Message 2 is a tuple"),
+        ([[HELLO]], "Message 1 is a list"),
+        ([{"role": "user"}], "Message 1 has no content"),
+        ([{"content": "Hello"}], "Message 1 has no role"),
+        ([HELLO, {}], "Message 2 has no role"),
+        ([{"role": "user", "content": None}], "Message 1 has no content"),
+        ([{"role": None, "content": "Hello"}], "Message 1 has no role"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}],
+            "content of message 1 is a list",
+        ),
+        ([{"role": "user", "content": []}], "content of message 1 is a list"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "content of message 1 is a list"),
+        ([{"role": "user", "content": 7}], "content of message 1 is of type int"),
+        ([{"role": "user", "content": b"Hello"}], "content of message 1 is of type bytes"),
+        ([{"role": "user", "content": {"text": "Hello"}}], "content of message 1 is of type dict"),
+        ([{"role": "assistant", "content": None, "tool_calls": [CALL]}], "Message 1 has tool_calls"),
+        ([HELLO, {"role": "assistant", "content": "", "tool_calls": [CALL]}], "Message 2 has tool_calls"),
+        ([{**HELLO, "images": ["cat.png"]}], "Message 1 has images"),
+        ([{"role": "tool", "content": "4"}], "role 'tool'"),
+        ([{"role": "User", "content": "Hello"}], "role 'User'"),
+        ([{"role": "bot", "content": "Hello"}], "role 'bot'"),
+        ([{"role": "", "content": "Hello"}], "role ''"),
+        ([{"role": "user<|im_end|>", "content": "x"}], "use system, user or assistant"),
+        ([{"role": ["user"], "content": "x"}], "role of message 1 is a list"),
+    ],
+)
+def test_what_is_no_conversation(loaded, messages, words):
+    assert words in refusal(loaded[1], messages)
+
+
+def test_keys_without_a_value_are_left_out(loaded):
+    """Other libraries write all their keys into every message."""
+    tokenizer = loaded[1]
+    message = {**HELLO, "tool_calls": None, "refusal": None, "images": [], "name": "Li"}
+    assert ids_of(tokenizer, [message]) == ids_of(tokenizer, [HELLO])
+    assert message["tool_calls"] is None  # the caller's message stays as it is
+
+
+def test_a_tokenizer_without_chat_template(loaded, monkeypatch):
+    tokenizer = loaded[1]
+    monkeypatch.setattr(tokenizer, "chat_template", None)
+    assert "has no chat template" in refusal(tokenizer, user("x"))
+    assert not takes_system_message(tokenizer)
+
+
+REFUSES_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    + TEMPLATE
+)
+IGNORES_SYSTEM = TEMPLATE.replace(
+    "{% for message in messages %}", "{% for message in messages if message['role'] != 'system' %}"
+)
+WANTS_TURNS = (
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}"
+    "{% endif %}{% endfor %}" + TEMPLATE
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "words", "advice"),
+    [
+        (REFUSES_SYSTEM, user("x"), "System role not supported", "leave out the system message"),
+        (IGNORES_SYSTEM, user("x"), "ignores system messages", "leave out the system message"),
+        (WANTS_TURNS, [HELLO, HELLO], "must alternate", "in the order that it wants"),
+        (WANTS_TURNS, user("x"), "must alternate", "leave out the system message"),
+        ("{{ messages[0].nothing.at_all }}", [HELLO], "refuses the conversation", "order"),
+        ("{{ 1 / 0 }}", [HELLO], "division by zero", "order"),
+        ("{% for %}", [HELLO], "refuses the conversation", "order"),
+        ({"tool_use": TEMPLATE}, [HELLO], "refuses the conversation", "order"),
+    ],
+)
+def test_a_template_that_refuses(loaded, monkeypatch, template, messages, words, advice):
+    tokenizer = loaded[1]
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    sentence = refusal(tokenizer, messages)
+    assert words in sentence
+    assert advice in sentence
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (TEMPLATE, True),
+        (TEMPLATE.replace("message['content']", "message['content'] | trim | upper"), True),
+        (REFUSES_SYSTEM, False),
+        (IGNORES_SYSTEM, False),
+        (WANTS_TURNS, False),
+    ],
+)
+def test_which_templates_take_a_system_message(loaded, monkeypatch, template, expected):
+    tokenizer = loaded[1]
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    assert takes_system_message(tokenizer) == expected
+    if expected:
+        assert encode_chat(tokenizer, user("x"))
+    else:
+        assert encode_chat(tokenizer, user("x")[1:])
+
+
+def test_an_empty_system_message_is_not_ignored(loaded):
+    tokenizer = loaded[1]
+    messages = [{"role": "system", "content": " "}, HELLO]
+    assert ids_of(tokenizer, messages) == reference(tokenizer, messages)
+
+
+def test_a_tokenizer_without_control_tokens(loaded):
+    tokenizer = Qwen2Tokenizer().train_new_from_iterator(
+        ["Hello user"] * 3, vocab_size=300, show_progress=False
+    )
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    for token in tokenizer.added_tokens_decoder.values():
+        token.special = False
+    assert tokenizer.decode(ids_of(tokenizer, [HELLO])) == "Hello"

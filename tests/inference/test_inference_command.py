@@ -9,6 +9,7 @@ import threading
 import pytest
 from inference_samples import PATIENCE
 
+from helpers import CourseError
 from helpers.inference import command
 
 # The command, with a model that takes a second for every token from the third on.
@@ -62,7 +63,10 @@ def test_the_answer_alone_goes_to_stdout(folder):
         (["a", "b"], "arguments: b"),
         (["a", "--max-new-tokens", "many"], "invalid int value: 'many'"),
         (["a", "--max-new-tokens", "0"], "at least one"),
-        (["a", "--model", "nowhere"], "nowhere is no model folder"),
+        (["a", "--model", "nowhere"], "'nowhere' is no folder and no model"),
+        (["a", "--model", "real"], "is not downloaded: run notebook 03"),
+        (["a", "--model", "EMBEDDED", "--max-new-tokens", "-1"], "at least one"),
+        (["a", "--offload-folder"], "expected one argument"),
         (["a", "--nonsense"], "--nonsense"),
     ],
 )
@@ -72,6 +76,69 @@ def test_bad_arguments_are_one_sentence_and_exit_code_1(arguments, reason, folde
     output, error = capsys.readouterr()
     assert not output
     assert reason in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("system", "takes_one", "expected"),
+    [
+        (None, True, ["You are a helpful assistant.", "Hello"]),
+        ("Be brief.", True, ["Be brief.", "Hello"]),
+        ("", True, ["Hello"]),
+        (None, False, ["Hello"]),
+        ("", False, ["Hello"]),
+    ],
+)
+def test_the_system_message(loaded, monkeypatch, system, takes_one, expected):
+    monkeypatch.setattr(command, "takes_system_message", lambda _: takes_one)
+    messages = command.make_messages(loaded[1], system, "Hello")
+    assert [message["content"] for message in messages] == expected
+    roles = ["system", "user"][-len(expected) :]
+    assert [message["role"] for message in messages] == roles
+
+
+def test_a_system_message_that_the_model_does_not_take(loaded, monkeypatch):
+    monkeypatch.setattr(command, "takes_system_message", lambda _: False)
+    with pytest.raises(CourseError, match="leave out --system"):
+        command.make_messages(loaded[1], "Be brief.", "Hello")
+
+
+def test_a_model_without_chat_template(copy, capsys):
+    (copy / "chat_template.jinja").unlink()
+    for system in ([], ["--system", "Be brief."]):
+        assert command.main(["Hello", "--model", str(copy), *system]) == 1
+        assert "has no chat template" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+    ],
+)
+def test_memory_that_runs_out_is_one_sentence(folder, monkeypatch, capsys, error):
+    def runs_out(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(command, "stream_chat", runs_out)
+    assert command.main(["Hello", "--model", str(folder)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == command.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted", "expected"),
+    [(None, "", "real"), ("embedded", "", "embedded"), (None, "embedded", None), ("x", "embedded", "x")],
+)
+def test_who_names_a_folder_for_offloading_wants_the_real_model(monkeypatch, model, wanted, expected):
+    """It would be of no use to the embedded model, which choose_model takes if the real one does not fit."""
+    monkeypatch.setenv("COURSE_MODEL", wanted)
+    arguments = ["Hello", "--offload-folder", "offload"]
+    if model:
+        arguments += ["--model", model]
+    assert command.parse(arguments).model == expected
 
 
 def test_a_bad_argument_is_answered_before_torch_is_imported():
@@ -91,7 +158,10 @@ def test_a_bad_argument_is_answered_before_torch_is_imported():
 
 def test_ctrl_c_ends_it_without_a_traceback(folder):
     process = start("-c", SLOW_COMMAND, "hello", "--model", str(folder), "--max-new-tokens", "550")
+    watchdog = threading.Timer(PATIENCE, process.kill)  # reading from it has no time limit of its own
+    watchdog.start()
     assert process.stdout.read(1)
+    watchdog.cancel()
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from helpers import CourseError
 from helpers.inference import load
@@ -21,17 +22,31 @@ def test_load_is_bf16_in_evaluation_mode_and_says_where(folder, capsys):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("config.json", "{"), ("config.json", '{"model_type": "unheard_of"}'), ("tokenizer.json", "{")],
+    [
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "unheard_of"}'),
+        ("config.json", '{"model_type": "qwen2_moe", "hidden_size": "many"}'),
+        ("tokenizer.json", "{"),
+        ("tokenizer.json", "{}"),
+    ],
 )
-def test_what_transformers_cannot_read_is_one_sentence(copy, name, text):
+def test_what_transformers_cannot_read_is_one_sentence_before_the_weights(copy, name, text, monkeypatch):
     (copy / name).write_text(text)
+    monkeypatch.setattr(
+        AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("the weights were loaded")
+    )
     with pytest.raises(CourseError, match="cannot load copy") as error:
         load(copy)
     assert "\n" not in str(error.value)
 
 
-def test_a_damaged_shard_is_one_sentence(copy):
-    shard = copy / "model-00001-of-00003.safetensors"
-    shard.write_bytes(b"\xff" * shard.stat().st_size)
-    with pytest.raises(CourseError, match="cannot load copy"):
-        load(copy)
+def test_memory_that_runs_out_while_loading_is_one_sentence(folder, monkeypatch):
+    def runs_out(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", runs_out)
+    with pytest.raises(CourseError, match="memory ran out") as error:
+        load(folder)
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith(".")

@@ -1,147 +1,236 @@
-"""Where the weights go, on described machines."""
+"""Where the weights go, on described machines: the shared rule's answer, in the words that everybody gets."""
 
-import os
+import random
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from accelerate import infer_auto_device_map, init_empty_weights
-from accelerate.utils import get_balanced_memory
-from transformers import AutoModelForCausalLM, Qwen2MoeConfig
+from transformers import AutoModelForCausalLM
 
-from helpers import GIB, CourseError
-from helpers.inference import loading, memory
-from helpers.inference.attention import choose_attention
-from helpers.inference.loading import load
-from helpers.inference.memory import FreeMemory, gpu_holders, read_free_memory
-from helpers.inference.placement import place
+from helpers import EMBEDDED_MODEL, GB, GIB, CourseError, compat
+from helpers.environment import (
+    REAL_MODEL,
+    Card,
+    Kind,
+    Memory,
+    arithmetic_planner,
+    decide,
+    real_planner,
+)
+from helpers.inference import check_placement, load, placement
+from helpers.inference.meta_model import meta_model, size_of
+from helpers.inference.placement import SMALL_MODEL, decide_placement
 
+ROOT = Path(__file__).parents[2]
+REAL_CONFIG = ROOT / "helpers" / "vram" / "qwen1.5-moe-a2.7b-chat.config.json"
 REAL_WEIGHTS = 28_632_144_944  # bytes of the eight shards of Qwen1.5-MoE-A2.7B-Chat
 
 
-def described(gpus: tuple[float, ...], ram: float, bf16: bool = True) -> FreeMemory:
-    """Free memory given in GiB."""
-    return FreeMemory(tuple(int(free * GIB) for free in gpus), int(ram * GIB), bf16)
+def described(gpus=(), ram=60.0, disk=100.0, bf16=True, holders="") -> Memory:
+    """A machine of cards with 24 GiB, of which so many GiB are free; GiB of RAM, GB of disk."""
+    cards = [Card("NVIDIA GeForce RTX 3090", 24 * GIB, int(free * GIB), bf16) for free in gpus]
+    return Memory(tuple(cards), int(ram * GIB), int(disk * GB), holders)
+
+
+def place_real(memory: Memory, disk_folder: Path | None = None):
+    """The answer for the real model."""
+    return decide_placement(REAL_MODEL, memory, arithmetic_planner(REAL_MODEL), REAL_WEIGHTS, disk_folder)
 
 
 @pytest.mark.parametrize(
-    ("machine", "gpus", "ram", "bf16", "expected"),
+    ("machine", "memory", "kind", "dtype", "bare"),
     [
-        ("two RTX 3090", (23.3, 23.3), 60, True, "on 2 GPU(s)"),
-        ("four 12 GB cards", (11.6,) * 4, 60, True, "on 4 GPU(s)"),
-        ("one 80 GB card", (79,), 60, True, "on 1 GPU(s)"),
-        ("one 48 GB card, little RAM", (47.5,), 8, True, "on 1 GPU(s)"),
-        ("one RTX 3090, much RAM", (23.3,), 60, True, "slowly"),
-        ("two cards of 12 GB", (11.6, 11.6), 60, True, "slowly"),
-        ("two 3090, one of them taken", (23.3, 0.2), 60, True, "slowly"),
-        ("two 3090, both taken", (0.2, 0.2), 60, True, "on the CPU"),
-        ("no GPU, 64 GB RAM", (), 60, True, "on the CPU"),
-        ("two 16 GB V100", (15.7, 15.7), 60, False, "on the CPU"),
-        ("four 32 GB V100", (31.5,) * 4, 60, False, "in float32 on 4 GPU(s)"),
+        ("two RTX 3090 and a full card", described((23.3, 0.2, 23.3)), Kind.GPUS, "bfloat16", None),
+        ("two RTX 3090", described((23.3, 23.3)), Kind.GPUS, "bfloat16", True),
+        ("two RTX 3090, little RAM", described((23.3, 23.3), ram=4), Kind.GPUS, "bfloat16", True),
+        ("four 12 GB cards", described((11.6,) * 4), Kind.GPUS, "bfloat16", True),
+        ("one 80 GB card", described((79,)), Kind.GPUS, "bfloat16", True),
+        ("one 48 GB card, little RAM", described((47.5,), ram=8), Kind.GPUS, "bfloat16", True),
+        ("three uneven cards", described((15, 8, 23)), Kind.GPUS, "bfloat16", False),
+        ("four 32 GB V100", described((31.5,) * 4, bf16=False), Kind.GPUS, "float32", False),
+        ("two 32 GB V100", described((31.5,) * 2, bf16=False), Kind.GPUS, "float32", False),
+        ("one RTX 3090, much RAM", described((23.3,)), Kind.GPUS_AND_RAM, "bfloat16", True),
+        ("two cards of 12 GB", described((11.6, 11.6)), Kind.GPUS_AND_RAM, "bfloat16", False),
+        ("four cards with 7.5 GiB", described((7.5,) * 4), Kind.GPUS_AND_RAM, "bfloat16", False),
+        ("a good card and an old one", described((23.3, 4)), Kind.GPUS_AND_RAM, "bfloat16", False),
+        ("no GPU, 64 GB RAM", described(), Kind.RAM, "bfloat16", True),
+        ("no GPU, just enough RAM", described(ram=30), Kind.RAM, "bfloat16", None),
+        ("two 16 GB V100", described((15.7, 15.7), bf16=False), Kind.RAM, "bfloat16", False),
     ],
 )
-def test_where_the_real_model_goes(machine, gpus, ram, bf16, expected):
-    placement = place(REAL_WEIGHTS, described(gpus, ram, bf16))
-    assert expected in placement.reason
-    assert (placement.device_map == "cpu") == ("CPU" in expected)
-    assert (placement.dtype == "float32") == ("float32" in expected)
+def test_where_the_real_model_goes(machine, memory, kind, dtype, bare):
+    found = place_real(memory)
+    assert found.capacity.kind is kind
+    assert found.sentence == decide(REAL_MODEL, memory).sentence
+    assert found.options["dtype"] == dtype
+    assert (found.options["device_map"] == "cpu") == (kind is Kind.RAM)
+    if bare is not None:
+        assert found.bare_call_agrees == bare
 
 
 @pytest.mark.parametrize(
-    ("machine", "gpus", "ram", "bf16", "need"),
+    ("machine", "memory", "kind"),
     [
-        ("one RTX 3090, little RAM", (23.3,), 4, True, "26.7"),
-        ("two 16 GB V100, little RAM", (15.7, 15.7), 16, False, "53.3"),
-        ("laptop", (), 12, True, "26.7"),
-        ("two 3090, both taken, little RAM", (0.2, 0.2), 16, True, "26.7"),
+        ("a laptop", described(ram=12), Kind.DISK),
+        ("a laptop with a full disk", described(ram=12, disk=15), Kind.NO),
+        ("one RTX 3090, little RAM", described((23.3,), ram=4), Kind.DISK),
+        ("two 16 GB V100, little RAM", described((15.7, 15.7), ram=16, bf16=False), Kind.DISK),
+        ("two 3090, both taken", described((0.2, 0.2), ram=60, holders="Process 7 holds."), Kind.HELD),
+        ("two 3090, one taken", described((23.3, 0.2), ram=60, holders="Process 7 holds."), Kind.HELD),
+        ("two 3090, both taken, no RAM", described((0, 0), ram=4, holders="Process 7 holds."), Kind.HELD),
     ],
 )
-def test_where_the_real_model_cannot_go(machine, gpus, ram, bf16, need):
+def test_where_the_real_model_does_not_go_unasked(machine, memory, kind):
+    expected = decide(REAL_MODEL, memory)
+    assert expected.kind is kind
     with pytest.raises(CourseError) as error:
-        place(REAL_WEIGHTS, described(gpus, ram, bf16))
+        place_real(memory)
     sentence = str(error.value)
-    assert need in sentence
-    assert f"RAM {ram:.1f} GiB" in sentence
-    for number, free in enumerate(gpus):
-        assert f"GPU {number} {free:.1f} GiB" in sentence
+    assert sentence.startswith(expected.sentence)
     assert sentence.endswith(".")
-    assert "COURSE_MODEL=embedded" in sentence
+    assert ("offload_folder" in sentence) == (kind is Kind.DISK)
+    assert ("Process 7" in sentence) == (kind is Kind.HELD)
+
+
+def test_the_disk_is_used_if_a_folder_is_named(tmp_path):
+    found = place_real(described((23.3,), ram=4), tmp_path / "offload")
+    assert found.capacity.kind is Kind.DISK
+    assert found.options["offload_folder"] == str(tmp_path / "offload")
+    assert "very slowly" in found.sentence
+    with pytest.raises(CourseError, match="does not fit"):
+        place_real(described((23.3,), ram=4, disk=5), tmp_path / "offload")
 
 
 @pytest.mark.parametrize("gpus", [(), (0.2, 0.2), (5,), (23.3, 23.3)])
-def test_the_toy_fits_everywhere(gpus):
-    assert place(6_000_000, described(gpus, 1 / 8))
+@pytest.mark.parametrize("ram", [0.1, 0.7, 60])
+def test_the_toy_goes_everywhere(gpus, ram):
+    model = meta_model(EMBEDDED_MODEL, "bfloat16")
+    size = size_of("toy", model)
+    found = decide_placement(
+        size, described(gpus, ram=ram), real_planner(lambda dtype: model), weights=4_000_000
+    )
+    assert found.capacity.loads
+    assert found.bare_call_agrees
+    assert found.sentence.startswith("Weights: 0.00 GiB in bfloat16, loaded ")
+
+
+# The planner is that of transformers: what is announced is what from_pretrained does.
 
 
 @pytest.fixture(scope="module")
-def real_model_without_weights():
-    with init_empty_weights():  # the default values of Qwen2MoeConfig are those of the real model
-        return AutoModelForCausalLM.from_config(Qwen2MoeConfig(), dtype=torch.bfloat16)
+def real_folder(tmp_path_factory) -> Path:
+    """A folder with the config of the real model and nothing else."""
+    folder = tmp_path_factory.mktemp("models") / "Qwen1.5-MoE-A2.7B-Chat"
+    folder.mkdir()
+    shutil.copy(REAL_CONFIG, folder / "config.json")
+    return folder
 
 
-@pytest.mark.parametrize(
-    "gpus", [(23.3, 23.3), (79,), (47.5,), (11.6,) * 4, (23.3,), (11.6, 11.6), (20, 8), (8, 23), (15, 15)]
-)
-def test_the_placement_agrees_with_device_map_auto(real_model_without_weights, gpus):
-    """What is promised to be on the GPUs must not end up partly in RAM, as device_map="auto" may do."""
-    if "on the GPUs" in place(REAL_WEIGHTS, described(gpus, 200)).reason:
-        return  # parts in RAM were announced
-    model = real_model_without_weights
-    planned = 1.0
-    if len(gpus) == 1:
-        planned = 0.9  # from_pretrained plans with 90 % of the memory when there is one GPU
-    free = {gpu: int(size * GIB * planned) for gpu, size in enumerate(gpus)}
-    whole = {"no_split_module_classes": ["Qwen2MoeDecoderLayer"]}
-    balanced = get_balanced_memory(model, max_memory={**free, "cpu": 200 * GIB}, **whole)
-    device_map = infer_auto_device_map(model, max_memory=balanced, **whole)
-    assert set(device_map.values()) == set(range(len(gpus)))
+@pytest.fixture(scope="module")
+def real_model(real_folder):
+    """The real model without weights."""
+    return meta_model(real_folder, "bfloat16")
 
 
-@pytest.mark.parametrize(
-    ("installed", "capabilities", "expected"),
-    [
-        (True, [(8, 6), (8, 6)], "flash_attention_2"),
-        (True, [(9, 0)], "flash_attention_2"),
-        (True, [(8, 0), (7, 5)], "sdpa"),
-        (True, [], "sdpa"),
-        (False, [(8, 6), (8, 6)], "sdpa"),
-        (False, [], "sdpa"),
-    ],
-)
-def test_attention(installed, capabilities, expected):
-    attention = choose_attention(installed, capabilities)
-    assert attention.name == expected
-    assert "flash-attn" in attention.reason
+def test_the_size_of_the_real_model_is_that_of_the_environment_check(real_model):
+    size = size_of(REAL_MODEL.name, real_model)
+    assert size == REAL_MODEL
 
 
-def test_the_process_that_holds_the_gpus_is_named(tmp_path, monkeypatch):
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\necho '4711, python3, 13402 MiB'\necho '{os.getpid()}, python, 500 MiB'\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert "4711 (python3, 13402 MiB)" in gpu_holders()
-    assert f"{os.getpid()} (this one, 500 MiB)" in gpu_holders()
-    tool.write_text("#!/bin/sh\n")
-    assert "does not show" in gpu_holders()
-    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    assert "does not show" in gpu_holders()
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_announced_is_what_the_planner_does(real_model, seed):
+    generator = random.Random(seed)
+    gpus = [generator.choice([0.2, 4, 7.5, 11.6, 15, 23.3, 31]) for _ in range(generator.randint(0, 5))]
+    memory = described(gpus, ram=generator.choice([4, 16, 30, 60]))
+    planner = real_planner(lambda dtype: real_model)
+    found = decide_placement(REAL_MODEL, memory, planner, REAL_WEIGHTS, disk_folder=Path("offload"))
+    if found.options["device_map"] == "cpu":
+        return  # no planner takes part
+    room = found.options.get("max_memory")
+    explicit = room is not None
+    if not explicit:
+        room = {**{gpu: card.free for gpu, card in enumerate(memory.cards)}, "cpu": memory.ram}
+    placed = dict.fromkeys([*range(len(gpus)), "cpu", "disk"], 0)
+    for module, device in compat.auto_device_map(real_model, room, explicit).items():
+        placed[device] += sum(weight.nbytes for weight in real_model.get_submodule(module).parameters())
+    assert list(placed.values()) == placement.capacity_placement(found.capacity, memory)
 
 
-def test_load_refuses_before_loading_and_names_the_holder(folder, monkeypatch):
-    holders = "GPU memory is held by process 4711 (python3, 9 MiB)."
-    monkeypatch.setattr(loading, "weights_bytes", lambda _: REAL_WEIGHTS)
-    monkeypatch.setattr(loading, "read_free_memory", lambda: described((0.2, 0.2), 16))
-    monkeypatch.setattr(loading, "gpu_holders", lambda: holders)
+# What load and check_placement say.
+
+
+@pytest.fixture
+def on_machine(monkeypatch):
+    """Returns a function that lets this process see another memory, and a complete real model."""
+    monkeypatch.setattr(placement, "weights_bytes", lambda _: REAL_WEIGHTS)
     monkeypatch.setattr(
         AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("it was loaded")
     )
-    with pytest.raises(CourseError, match=r"26\.7 GiB.*GPU 1 0\.2 GiB.*process 4711"):
+
+    def see(memory: Memory) -> None:
+        monkeypatch.setattr(placement, "read_memory", lambda disk_folder: memory)
+
+    return see
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        described(ram=12),
+        described(ram=12, disk=1),
+        described((23.3,), ram=4),
+        described((0.2, 0.2), holders="GPU memory is held by process 4711 (python3, 9 MiB)."),
+    ],
+)
+def test_load_and_check_placement_refuse_with_the_same_sentence(real_folder, on_machine, memory):
+    on_machine(memory)
+    with pytest.raises(CourseError) as from_load:
+        load(real_folder)
+    with pytest.raises(CourseError) as from_check:
+        check_placement(real_folder)
+    assert str(from_load.value) == str(from_check.value)
+    assert decide(REAL_MODEL, memory).sentence in str(from_load.value)
+
+
+def test_check_placement_says_what_the_next_cell_will_do(real_folder, on_machine, capsys):
+    memory = described((23.3, 23.3))
+    on_machine(memory)
+    check_placement(real_folder)
+    assert capsys.readouterr().out.startswith(decide(REAL_MODEL, memory).sentence)
+
+
+@pytest.mark.parametrize("memory", [described((11.6, 11.6)), described((31.5, 31.5), bf16=False)])
+def test_check_placement_refuses_where_the_next_cell_would_do_something_else(real_folder, on_machine, memory):
+    on_machine(memory)
+    with pytest.raises(CourseError, match=r"load\(model_dir\)"):
+        check_placement(real_folder)
+
+
+def test_a_model_in_ram_and_on_disk_answers_like_one_in_ram(folder, loaded, tmp_path, monkeypatch, capsys):
+    size = size_of("tiny", meta_model(folder, "bfloat16"))
+    monkeypatch.setattr(placement, "SMALL_MODEL", 0)
+    for_half = size.total + 4 * size.largest_block
+    ram = 2 * size.total + for_half  # the rule leaves as much as the model has for loading it
+    monkeypatch.setattr(placement, "read_memory", lambda _: Memory(ram=ram, disk=100 * GB))
+    with pytest.raises(CourseError, match="offload_folder"):
         load(folder)
+    model, tokenizer = load(folder, offload_folder=tmp_path / "offload")
+    assert "very slowly" in capsys.readouterr().out
+    assert set(model.hf_device_map.values()) == {"cpu", "disk"}
+    inputs = tokenizer("hello", return_tensors="pt")
+    options = {"max_new_tokens": 8, "do_sample": False}
+    assert torch.equal(model.generate(**inputs, **options), loaded[0].generate(**inputs, **options))
 
 
-def test_a_container_may_have_less_memory_than_its_host(tmp_path, monkeypatch):
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    limit.write_text(f"{2 * GIB}\n")
-    assert read_free_memory().ram <= 2 * GIB
-    limit.write_text("max\n")
-    assert read_free_memory().ram > 0
+def test_a_mac_is_told_where_auto_goes(monkeypatch, capsys):
+    check_placement(EMBEDDED_MODEL)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    check_placement(EMBEDDED_MODEL)
+    elsewhere, on_a_mac = capsys.readouterr().out.splitlines()
+    assert "mps" not in elsewhere
+    assert "mps" in on_a_mac
+
+
+def test_the_embedded_model_is_small():
+    assert sum(path.stat().st_size for path in EMBEDDED_MODEL.glob("*.safetensors")) < SMALL_MODEL

@@ -210,8 +210,8 @@ def test_an_error_while_generating_is_raised_in_the_loop(loaded, monkeypatch, af
     assert not generating()
 
 
-def test_an_option_that_generate_does_not_know_is_raised_in_the_loop(loaded):
-    with pytest.raises(ValueError, match="nonsense"):
+def test_an_option_that_generate_does_not_know_is_one_sentence(loaded):
+    with pytest.raises(CourseError, match="nonsense"):
         list(stream_chat(*loaded, user("x"), nonsense=3))
 
 

@@ -1,0 +1,78 @@
+"""What a conversation is: a list of messages, each with a role and a text.
+
+A chat template takes almost anything without a word: a role that the model has never seen, a list where it
+expects text. So a conversation is checked before it meets the template.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from helpers import CourseError
+
+Message = Mapping[str, str]
+
+ROLES = ("system", "user", "assistant")
+MESSAGES_ARE = "a list of messages such as {'role': 'user', 'content': 'Hello'}"
+
+
+def repair_text(text: str) -> str:
+    """The text with a question mark for every half of a surrogate pair, which no encoding accepts.
+
+    A browser may send such a half where an emoji was cut in two.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def check_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """The conversation as dictionaries of text, each with a role and a content. CourseError if it is none."""
+    if not isinstance(messages, (list, tuple)):
+        kind = type(messages).__name__
+        raise CourseError(f"A conversation is {MESSAGES_ARE}, not a {kind}: put the message into a list.")
+    if not messages:
+        raise CourseError(f"The conversation is empty: give {MESSAGES_ARE}.")
+    return [check_message(number, message) for number, message in enumerate(messages, start=1)]
+
+
+def check_message(number: int, message: Message) -> dict[str, str]:
+    """One message of a conversation as a dictionary of text; `number` counts from 1.
+
+    Keys without a value are left out: other libraries write `"tool_calls": None` into every message.
+    """
+    if not isinstance(message, Mapping):
+        kind = type(message).__name__
+        raise CourseError(f"Message {number} is a {kind}: a conversation is {MESSAGES_ARE}.")
+    checked = {}
+    for key, value in message.items():
+        if key not in ("role", "content") and not isinstance(value, str):
+            if value:
+                raise CourseError(
+                    f"Message {number} has {key}, which this chat does not know: leave it out, and send "
+                    "role and content only."
+                )
+            continue
+        checked[key] = value
+    for key in ("role", "content"):
+        check_text(number, key, checked.get(key))
+    if checked["role"] not in ROLES:
+        raise CourseError(
+            f"Message {number} has the role {checked['role'][:50]!r}: "
+            "use system, user or assistant, in small letters."
+        )
+    return {key: repair_text(text) for key, text in checked.items()}
+
+
+def check_text(number: int, key: str, value: object) -> None:
+    """Refuse a role or a content that is no text."""
+    if value is None:
+        raise CourseError(
+            f"Message {number} has no {key}: every message needs a role and a content, as text."
+        )
+    if isinstance(value, (list, tuple)):
+        raise CourseError(
+            f"The {key} of message {number} is a list of parts: this chat takes text only, so join the texts "
+            "of the parts and leave out the rest."
+        )
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise CourseError(
+            f"The {key} of message {number} is of type {kind}: write it as text, in quotation marks."
+        )
