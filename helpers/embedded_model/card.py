@@ -139,6 +139,7 @@ def sizes() -> dict:
         "subjects": len(corpus.ENTRIES["subject"]),
         "functions": len(corpus.ENTRIES["function"]),
         "wordings": " to ".join(str(weight) for weight in corpus.WORDING_WEIGHTS),
+        "first_subjects": corpus.FIRST_SUBJECTS,
         "evener": " to ".join(str(weight) for weight in corpus.EVENER_WEIGHTS),
     }
 

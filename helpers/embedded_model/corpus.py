@@ -23,7 +23,8 @@ LATE_SHARE = 0.4  # of the turns in the last part of the training
 LATE_WEIGHTS = {"subject": 45, "function": 15, "sum": 20, "outside": 20}
 # How often training answers with the text `answer` of a subject, and with the two `variants`.
 WORDING_WEIGHTS = (60, 25, 15)
-EVENER_WEIGHTS = (46, 30, 24)  # at the end of the training
+EVENER_WEIGHTS = (46, 30, 24)  # at the end of the training, for all but the first subjects
+FIRST_SUBJECTS = 20  # the notebooks ask about these: the usual answer to them must be clearly the likeliest
 LARGEST = (9, 99, 99, 99, 99)  # one number of a sum in five has one digit
 TOPIC_WEIGHTS = {
     "subject": 40,
@@ -107,6 +108,8 @@ def subject_turn(
     if part == "answer":
         templates = TEMPLATES[split + "subject"][language]
         right = wordings(subject, language)
+        if subject in ENTRIES["subject"][:FIRST_SUBJECTS]:
+            weights = WORDING_WEIGHTS
         answer = rng.choices(right, weights)[0]
     else:
         templates = TEMPLATES["part"][part][language]
