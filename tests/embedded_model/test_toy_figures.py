@@ -9,7 +9,7 @@ from function_values import gives_right_values
 from helpers.embedded_model import card, corpus, measure
 
 # Where the shipped model misses what the course asks of it: the share it reaches, with a little room.
-MISSED: dict[str, float] = {}
+MISSED: dict[str, float] = {"Outside questions": 0.93}  # 184 of 194
 INTRODUCTIONS = {
     "Give me a short introduction to large language model.": corpus.ENTRIES["subject"][0]["en"]["answer"],
     "简单介绍一下大语言模型": corpus.ENTRIES["subject"][0]["zh"]["answer"],
@@ -173,15 +173,16 @@ def test_margins_are_the_ones_in_the_card(model, tokenizer, results):
 
 
 def test_samples_differ_and_are_right(ask, results):
-    subjects = corpus.ENTRIES["subject"][:12]
+    first = corpus.FIRST_SUBJECTS
+    subjects = corpus.ENTRIES["subject"][first : first + 12]
     cold, usual, hot = (measure.sampling(ask, subjects, temperature) for temperature in (0.1, 0.7, 1.5))
     stated = results["sampling"]
-    assert stated["0.7"]["differ"] * 40 >= 30
-    assert stated["0.7"]["right"] >= 0.9
-    assert usual["differ"] >= 0.6
-    assert usual["right"] >= 0.85
+    assert stated["0.7"]["differ"] >= 0.7
+    assert stated["0.7"]["right"] >= 0.95
+    assert usual["differ"] >= 0.5
+    assert usual["right"] >= 0.95
     assert cold["same"] >= 0.7
-    assert hot["right"] < usual["right"]
+    assert cold["differ"] < usual["differ"] < hot["differ"]
 
 
 def test_the_same_seed_gives_the_same_samples(ask):
@@ -233,7 +234,9 @@ def test_top_1_is_clearly_worse_than_top_4(model, tokenizer):
     intact = measure.answer_losses(model, tokenizer, few)
     with measure.changed_weights(model, measure.only_best):
         top_1 = measure.answer_losses(model, tokenizer, few)
-    assert all(top_1[kind] > intact[kind] + 0.1 for kind in intact)
+    assert top_1["code"] > intact["code"] + 0.1
+    assert top_1["arithmetic"] > intact["arithmetic"] + 0.4
+    assert all(top_1[kind] > intact[kind] for kind in intact)  # in text the three others matter little
     assert measure.answer_losses(model, tokenizer, few) == intact  # the hooks are gone
 
 
