@@ -12,6 +12,7 @@ import contextlib
 import importlib
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
@@ -223,6 +224,33 @@ PRIVATE_NAMES.append(
         reason="a second download waits for the first one, which may take longer than the client waits",
     )
 )
+PRIVATE_NAMES.append(
+    PrivateName(
+        module=CLIENT,
+        name="DownloadManager._lock_path",
+        package="modelscope-hub",
+        checked_with="0.5.1",
+        reason="the client waits for a lock without a word; the course says who holds it",
+    )
+)
+PRIVATE_NAMES.append(
+    PrivateName(
+        module=CLIENT,
+        name="_file_lock_enabled",
+        package="modelscope-hub",
+        checked_with="0.5.1",
+        reason="whether the client locks files at all",
+    )
+)
+
+
+def client_lock_file(cache: Path, model_id: str, path: str) -> Path | None:
+    """The file that ModelScope's client locks while it fetches this file; None if its locks are off."""
+    client = importlib.import_module(CLIENT)
+    if not client._file_lock_enabled():
+        return None
+    # Called without an object: with a cache folder given, the method looks at nothing else.
+    return client.DownloadManager._lock_path(None, model_id, "model", cache_dir=cache, file_path=path)
 
 
 @contextlib.contextmanager
