@@ -87,25 +87,122 @@ def test_closing(notebook):
     assert sections[-3:] == ["Summary", "Exercises", "What comes next"]
 
 
-def test_exercises_have_solutions(notebook):
-    cells = notebook.cells
-    found = [
-        i
-        for i, c in enumerate(cells)
-        if c.cell_type == "markdown" and re.search(r"\*\*Exercise \d", c.source)
-    ]
+def exercises(notebook):
+    """For each exercise its text, its starter cell and its solution, which stand below each other."""
+    found = []
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown" and re.search(r"\*\*Exercise \d", cell.source):
+            found.append(notebook.cells[index : index + 3])
+    return found
+
+
+def test_exercises(notebook):
+    found = exercises(notebook)
     assert 3 <= len(found) <= 5
-    for number, i in enumerate(found, start=1):
-        assert f"**Exercise {number}.**" in cells[i].source
-        solution = cells[i + 1]
-        assert solution.cell_type == "code" and "solution" in tags(solution)
-        assert solution.metadata.get("jupyter", {}).get("source_hidden") is True, "a solution is collapsed"
+    for number, (text, starter, solution) in enumerate(found, start=1):
+        assert text.source.startswith(f"**Exercise {number}.**"), "each exercise has a cell of its own"
+        assert starter.cell_type == "code" and "exercise" in tags(starter), "an empty starter cell follows"
+        assert solution.cell_type == "code" and "solution" in tags(solution), "then the solution"
+        checks = [set(re.findall(r"\bcheck_\w+(?=\()", cell.source)) for cell in (starter, solution)]
+        assert checks[0] and checks[0] == checks[1], "the starter and the solution call the same check"
+
+
+def test_solutions_are_hidden(notebook):
+    for _, _, solution in exercises(notebook):
+        hidden = solution.metadata.get("jupyter", {})
+        assert hidden.get("source_hidden") is True, "the source of a solution is collapsed"
+        assert hidden.get("outputs_hidden") is True, "its output too: it gives the answer away"
+
+
+def test_checks_say_what_is_stored(notebook):
+    for _, starter, solution in exercises(notebook):
+        first, second = ("\n".join(map(text_of, cell.outputs)) for cell in (starter, solution))
+        assert "Not yet: " in first and "Right: " not in first, (
+            "nothing is answered before the learner starts"
+        )
+        assert "Right: " in second and "Not yet: " not in second, "the solution passes its own check"
+
+
+def is_one_definition(cell):
+    """A class or function shown on purpose, with nothing but decorators around it."""
+    plain = [line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))]
+    body = [
+        node for node in ast.parse("\n".join(plain)).body if not isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    return len(body) == 1 and isinstance(body[0], ast.FunctionDef | ast.ClassDef)
 
 
 def test_sizes(notebook):
-    lengths = [len(code_lines(cell)) for cell in code_cells(notebook)]
-    assert max(lengths) <= 20
-    assert statistics.median(lengths) <= 6
+    for cell in code_cells(notebook):
+        limit = 30 if is_one_definition(cell) else 15
+        assert len(code_lines(cell)) <= limit, f"a code cell does one thing: {cell.source}"
+    shown = [cell for cell in code_cells(notebook) if "exercise" not in tags(cell)]
+    assert statistics.median(len(code_lines(cell)) for cell in shown) <= 6
+
+
+def prose_of(cell):
+    """The text of a markdown cell without its code fences."""
+    return re.sub(r"```.*?```", "", cell.source, flags=re.S)
+
+
+def test_a_heading_opens_its_cell(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            lines = prose_of(cell).splitlines()
+            inside = [line for line in lines[1:] if re.match(r"#+ ", line)]
+            assert not inside, f"a heading stands in the middle of a cell: {inside}"
+
+
+ANNOUNCES_TWO = re.compile(
+    r"\b(second|third|fourth|fifth|last|next two|following two|two|three) (code )?cells?\b"
+    r"|\b(the )?(cell|one) after (it|that|this)\b|\bcells below\b",
+    re.IGNORECASE,
+)
+
+
+def test_no_text_announces_two_cells(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            found = ANNOUNCES_TWO.search(prose_of(cell))
+            assert not found, (
+                f"one question, one cell, one answer, but the text says {found[0]!r}: {cell.source}"
+            )
+
+
+def test_a_prediction_is_answered_at_once(notebook):
+    """What is to be predicted is asked in the text right above the cell that answers it, one at a time."""
+    for cell, following in zip(notebook.cells, notebook.cells[1:], strict=False):
+        if cell.cell_type == "markdown" and "Exercise" not in cell.source:
+            asked = len(re.findall(r"\*\*?Predict\b", cell.source))
+            assert asked <= 1, f"two predictions in one cell: {cell.source}"
+            assert not asked or following.cell_type == "code", f"no cell answers: {cell.source}"
+
+
+def test_ways_to_the_neighbours(notebook, request):
+    """The first and the last cell lead to the previous and the next notebook, and to the contents."""
+    folder = NOTEBOOKS[0].parent
+    order = sorted(path.name for path in folder.glob("[0-9][0-9]_*.ipynb"))
+    title = re.match(r"# (\d\d) ", notebook.cells[0].source)[1]
+    place = next(index for index, name in enumerate(order) if name.startswith(title))
+    neighbours = order[max(0, place - 1) : place] + order[place + 1 : place + 2]
+    for cell in (notebook.cells[0], notebook.cells[-1]):
+        for target in (*neighbours, "../../README.md"):
+            assert f"]({target})" in cell.source, f"no link to {target}: {cell.source}"
+
+
+def slug(heading):
+    """The anchor that GitHub, JupyterLab and Sphinx make of a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def test_terms_lead_to_the_glossary(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    linked = re.findall(r"\]\(glossary\.md#([^)]+)\)", text)
+    glossary = (ROOT / "notebooks/en/glossary.md").read_text(encoding="utf-8")
+    anchors = {slug(heading) for heading in re.findall(r"^#+ (.+)$", glossary, flags=re.M)}
+    assert len(linked) >= 5, "a term is linked where it is first used"
+    assert len(linked) == len(set(linked)), "once, at its first use"
+    assert set(linked) <= anchors, f"not in the glossary: {set(linked) - anchors}"
 
 
 def test_outputs_are_stored_in_order(notebook):
