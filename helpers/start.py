@@ -77,7 +77,7 @@ def find_running_lab() -> dict | None:
     from jupyter_server.serverapp import list_running_servers  # imported late: takes half a second
 
     for server in list_running_servers():
-        if not ROOT.is_relative_to(server["root_dir"]):
+        if not ROOT.is_relative_to(Path(server["root_dir"]).resolve()):
             continue
         try:
             if runs_on_this_python(server["pid"]):
@@ -90,7 +90,7 @@ def find_running_lab() -> dict | None:
 
 def point_to(server: dict) -> None:
     """Say where the notebook is in a JupyterLab that already runs."""
-    notebook = (ROOT / NOTEBOOK).relative_to(server["root_dir"]).as_posix()
+    notebook = (ROOT / NOTEBOOK).relative_to(Path(server["root_dir"]).resolve()).as_posix()
     address = f"{server['url']}lab/tree/{notebook}?token={server['token']}"
     print(ALREADY_RUNS.format(notebook=notebook, address=address), flush=True)
 
@@ -119,11 +119,15 @@ def run_lab() -> None:
         print("\nJupyterLab ends, and its notebooks' kernels with it.", flush=True)
         server.stop(from_signal=True)
 
+    def announce() -> None:
+        address = f"{server.connection_url}lab/tree/{NOTEBOOK}?token={token}"
+        print(READY.format(address=address, port=server.port, user=getpass.getuser()), flush=True)
+
     # JupyterLab's own handler would ask whether Ctrl-C is meant.
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    address = f"{server.connection_url}lab/tree/{NOTEBOOK}?token={token}"
-    print(READY.format(address=address, port=server.port, user=getpass.getuser()), flush=True)
+    # The first thing that the loop does is to take the port; the second is this.
+    server.io_loop.add_callback(announce)
     server.start()
 
 

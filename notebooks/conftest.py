@@ -17,8 +17,13 @@ class WatchedKernel(RunningKernel):
     """A learner's kernel that is reported as dead at once. nbval alone waits for the whole timeout."""
 
     def __init__(self, *args, **kwargs):
-        os.environ |= {**LEARNER, "COURSE_CACHE": tempfile.mkdtemp(prefix="course-cache-")}
+        self.cache = tempfile.TemporaryDirectory(prefix="course-cache-")
+        os.environ |= {**LEARNER, "COURSE_CACHE": self.cache.name}
         super().__init__(*args, **kwargs)
+
+    def stop(self):
+        super().stop()
+        self.cache.cleanup()
 
     def await_reply(self, msg_id, timeout=None):
         seconds_left = timeout

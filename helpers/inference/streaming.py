@@ -80,6 +80,8 @@ class ChatStream:
         self.prompt_tokens: int = options["input_ids"].shape[1]
         #: Tokens generated so far; the token that ends the turn counts too.
         self.new_tokens = 0
+        #: Their ids.
+        self.token_ids: list[int] = []
         #: Seconds from the start to the first token; None before it.
         self.first_token_seconds: float | None = None
         #: Rate after the first token.
@@ -156,6 +158,7 @@ class ChatStream:
                     first = now
                     self.first_token_seconds = now - start
                 self._count(first, now)
+                self.token_ids.append(token)
                 pending.append(token)
                 piece = self._tokenizer.decode(pending, skip_special_tokens=True)
                 if piece and not piece.endswith("\ufffd"):

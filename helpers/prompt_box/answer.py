@@ -1,31 +1,20 @@
 """One answer of the model: from the conversation to the last bubble of the box."""
 
-import re
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from IPython import get_ipython
 
-from helpers import CourseError
 from helpers.inference import stream_chat
 from helpers.prompt_box.conversation import Conversation, Message, fit
-from helpers.prompt_box.rendering import routing_strip
+from helpers.prompt_box.routing_strip import routing_strip
 from helpers.prompt_box.view import View
 from helpers.routing import RoutingRecorder
 
 REFRESH_SECONDS = 0.1  # a refresh sends two messages to the browser: the last bubble and the status line
 ENDINGS = {"stop": "", "stopped": "Stopped.", "length": "Cut off: the number of new tokens is used up."}
-
-
-def explain(error: Exception) -> str:
-    """One sentence: what went wrong, and what to do."""
-    if isinstance(error, CourseError):
-        return str(error)
-    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
-        return "The memory ran out: press Clear, or lower the number of new tokens, and send again."
-    what = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-    return f"The model failed ({what}): press Regenerate, or restart the kernel if it fails again."
 
 
 def figures(stream, context: int) -> str:
@@ -58,11 +47,16 @@ class Answer:
         self.view = view
         self.stop = stop
         self.context: int = model.config.max_position_embeddings  # tokens
+        #: Whether the question has become part of the conversation.
+        self.was_asked = False
+        #: Whether a part of the answer is there.
+        self.has_begun = False
 
-    def write(self, question: str, again: bool, show_routing: bool) -> str:
+    def write(self, question: str, again: bool, show_routing: bool, on_asked: Callable[[], None]) -> str:
         """Fill the last bubble while the model generates; returns what to say at the end.
 
-        `again`: `question` is the last one, and this answer is to replace the one that it has.
+        `again`: `question` is the last one, and this answer is to replace the one that it has. `on_asked()`
+        is called when the question has become part of the conversation; until then it may be refused.
         """
         # 1. Everything that can refuse. The question is then still in the text area.
         system = self.view.system.value
@@ -77,6 +71,8 @@ class Answer:
         if not again:
             self.conversation.ask(question)
             self.view.show_question(question)
+        self.was_asked = True
+        on_asked()
 
         # 3. The answer, piece by piece.
         with recorder:
@@ -84,14 +80,16 @@ class Answer:
 
         # 4. What is known only at the end.
         self.view.show_status(figures(stream, self.context))
-        if show_routing:
-            strip = routing_strip(recorder.routing, self.tokenizer)
+        if show_routing and stream.token_ids:
+            strip = routing_strip(recorder.routing, self.tokenizer, stream.token_ids[-1])
             self.view.show_answer(self.conversation.answer, strip)
         ending = ENDINGS[stream.finish_reason]
         if dropped:
-            left_out = f"the oldest {dropped} turns"
+            left_out = "the oldest turn"
+            if dropped > 1:
+                left_out = f"the oldest {dropped} turns"
             ending = f"Left out to fit the context of {self.context:,} tokens: {left_out}. {ending}"
-        return ending
+        return ending.strip()
 
     def _stream(self, prompt: list[Message], system: str, options: dict):
         """Show the answer a few times a second while it grows; what has arrived is kept if it breaks off."""
@@ -100,6 +98,7 @@ class Answer:
         try:
             stream = stream_chat(self.model, self.tokenizer, prompt, stop=self.stop, **options)
             for piece in stream:
+                self.has_begun = True
                 text += piece
                 now = time.monotonic()
                 if now - last_shown >= REFRESH_SECONDS:

@@ -1,11 +1,5 @@
-"""A chat with the model inside the notebook: `PromptBox(model, tokenizer)` as the last line of a cell.
+"""A chat with the model inside the notebook: `PromptBox(model, tokenizer)` as the last line of a cell."""
 
-Send is a button, not the Enter key: ipywidgets reports no Enter in a text area. To guess it from the text,
-each key must send it to the kernel; while a cell runs, a click overtakes that: half a text is sent. So the
-text travels once, when the area loses the focus. This also leaves Chinese input methods alone.
-"""
-
-import threading
 import traceback
 from functools import partial
 from pathlib import Path
@@ -13,13 +7,18 @@ from pathlib import Path
 import torch
 
 from helpers.inference import repair_text
-from helpers.prompt_box.answer import Answer, explain
+from helpers.prompt_box.answer import Answer
 from helpers.prompt_box.conversation import Conversation, Message
+from helpers.prompt_box.errors import explain
+from helpers.prompt_box.text_area import Reply
 from helpers.prompt_box.view import View
 from helpers.prompt_box.worker import Worker
 
-REPEAT_SECONDS = 1.5
 SYSTEM = "You are a helpful assistant."
+
+
+def ignore(taken: bool) -> None:
+    """The reply to Regenerate, whose question is not in the text area."""
 
 
 class PromptBox:
@@ -54,7 +53,8 @@ class PromptBox:
         view.again_button.on_click(lambda button: self._send_again())
         view.clear_button.on_click(lambda button: self._clear())
         view.save_button.on_click(lambda button: self._save())
-        self.entry = view.entry
+        view.text_area.on_enter(self._start)
+        self.entry = view.text_area.widget
         self.system = view.system
         self.new_tokens = view.new_tokens
         self.temperature = view.temperature
@@ -84,21 +84,27 @@ class PromptBox:
         self.model = None
         self._show_state(busy=False, sentence="This box is closed: run its cell again for a new one.")
 
-    # What the buttons do. Each of these returns at once.
+    # What the buttons and the Enter key do. Each of these returns at once.
 
     def _send(self) -> None:
-        self._start(repair_text(self.entry.value.strip()))
+        self._start(self.entry.value, reply=self.view.text_area.answer_click)
 
     def _send_again(self) -> None:
         self._start(self.conversation.question, again=True)
 
-    def _start(self, question: str, again: bool = False) -> None:
-        """Let a thread answer `question`, unless it is empty or another answer is being written."""
-        if not question or self.model is None:
-            return
-        answer = Answer(self.model, self.tokenizer, self.conversation, self.view, self.worker.stop)
-        work = partial(self._work, answer, question, again)
-        self.worker.start(work, before=partial(self._show_state, busy=True))
+    def _start(self, text: str, reply: Reply = ignore, again: bool = False) -> None:
+        """Let a thread answer `text`, unless it is empty or another answer is being written.
+
+        `reply(True)` is called when it has become a question, `reply(False)` when it was refused.
+        """
+        question = repair_text(text.strip())
+        started = False
+        if question and self.model is not None:
+            answer = Answer(self.model, self.tokenizer, self.conversation, self.view, self.worker.stop)
+            work = partial(self._work, answer, question, reply, again)
+            started = self.worker.start(work, before=partial(self._show_state, busy=True))
+        if not started:
+            reply(False)
 
     def _stop(self) -> None:
         self.worker.stop.set()
@@ -119,18 +125,18 @@ class PromptBox:
 
     # The thread.
 
-    def _work(self, answer: Answer, question: str, again: bool) -> None:
+    def _work(self, answer: Answer, question: str, reply: Reply, again: bool) -> None:
         """Whatever happens, the box works again afterwards."""
         try:
-            ending = answer.write(question, again, self.show_routing)
+            ending = answer.write(question, again, self.show_routing, on_asked=partial(reply, True))
         except Exception as error:  # nobody would see the traceback of a thread
-            ending = explain(error)
+            ending = explain(error, answer.has_begun)
             traceback.clear_frames(error.__traceback__)  # they hold on to tensors
             torch.cuda.empty_cache()
+            if not answer.was_asked:
+                reply(False)
         self._show_state(busy=False, sentence=ending)
-        repeat = threading.Timer(REPEAT_SECONDS, self.view.repeat)
-        repeat.daemon = True
-        repeat.start()
+        self.view.repeat_later()
 
     def _show_state(self, busy: bool, sentence: str = "") -> None:
         self.view.say(sentence)  # first: who sees the buttons change can read why

@@ -1,16 +1,18 @@
 """The widgets of the prompt box: what a learner sees and presses. Nothing here knows the model."""
 
 import html
+import threading
 from pathlib import Path
 
 import ipywidgets as widgets
 
 from helpers.compat import keep_in_order
 from helpers.prompt_box.rendering import render
+from helpers.prompt_box.text_area import TextArea
 
 NOTE = "The prompt box works only while the notebook runs: run this cell to chat."
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-
+REPEAT_SECONDS = 1.5
 WAITING = "…"  # in the bubble of an answer until its first words
 NO_ANSWER = "<em>no answer</em>"
 
@@ -32,19 +34,14 @@ class View:
         settings = self._make_settings(system, defaults, context)
         bubbles = self._make_bubbles()
         self.notice = widgets.HTML().add_class("chat-notice")
-        self.entry = widgets.Textarea(
-            rows=3,
-            continuous_update=False,  # the text travels once, when the area loses the focus
-            tooltip="Your message",
-            placeholder="Type a message, then click Send, or press Tab and then Space.",
-            layout={"width": "auto"},
-        )
+        self.text_area = TextArea()
         buttons = self._make_buttons()
         self.status = widgets.HTML().add_class("chat-status")
         style = widgets.HTML(f"<style>{STYLE}</style>")
-        parts = [style, settings, bubbles, self.notice, self.entry, buttons, self.status]
-        self.root = widgets.VBox(parts).add_class("chat")
-        for control in (self.entry, self.system, *self._sliders, *buttons.children):
+        above = [style, settings, bubbles, self.notice]
+        below = [buttons, self.status]
+        self.root = widgets.VBox([*above, *self.text_area.parts, *below]).add_class("chat")
+        for control in (self.system, *self._sliders, *buttons.children):
             keep_in_order(control)
 
     def _make_settings(self, system: str, defaults, context: int) -> widgets.Widget:
@@ -94,12 +91,10 @@ class View:
         return options
 
     def show_question(self, text: str) -> None:
-        """Two new bubbles: the question, and an answer that has not begun. The text area is empty again."""
+        """Two new bubbles: the question, and an answer that has not begun."""
         question = widgets.HTML(render(text)).add_class("chat-user")
         answer = widgets.HTML(WAITING).add_class("chat-model")
         self.log.children = (*self.log.children, question, answer)
-        self.entry.value = ""
-        self.entry.focus()
 
     def show_answer(self, text: str, strip: str = "") -> None:
         """Fill the last bubble; `strip` is HTML to be shown below the text."""
@@ -125,8 +120,13 @@ class View:
         for button in (self.send_button, self.again_button, self.clear_button):
             button.disabled = not can_send
 
-    def repeat(self) -> None:
+    def repeat_later(self) -> None:
         """Send the last updates once more: a page that is just being reloaded misses some, without a word."""
+        repeat = threading.Timer(REPEAT_SECONDS, self._repeat)
+        repeat.daemon = True
+        repeat.start()
+
+    def _repeat(self) -> None:
         buttons = (self.send_button, self.stop_button, self.again_button, self.clear_button)
         for part in (self.log, *self.log.children[-2:], *buttons, self.notice, self.status):
             part.send_state()

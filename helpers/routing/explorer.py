@@ -1,69 +1,161 @@
-"""The explorer of notebook 06: type a text, pick a layer and a token, see the experts."""
+"""The explorer of notebook 06: type a text, click a token, pick a layer, see what the router chose."""
 
 import html
 from collections.abc import Callable
 
 import ipywidgets as widgets
-import pandas as pd
+import numpy as np
+
+from helpers.routing.table import Routing, token_labels
+
+MOST_TOKENS = 200  # buttons; a page with thousands of them does not answer any more
+LONGEST_BUTTON = 20  # characters
+CHART_HEIGHT = 9  # em, of the tallest bar
+PAGE = "overflow-wrap:anywhere; line-height:1.5"  # a long token must not widen it
+CHOSEN = "background:currentColor; opacity:0.85"
+NUMBER = (
+    "flex:1; width:0; white-space:nowrap; display:flex; justify-content:center"  # below the middle of its bar
+)
+NOT_CHOSEN = "background:currentColor; opacity:0.25"
 
 
 class Explorer(widgets.VBox):
-    """Type a text, pick a layer and a token: shows the experts and their weights.
+    """Type a text, click a token, pick a layer: shows the router's choice as bars on one axis.
 
-    `record(text)` gives the table of `Routing.to_frame` for it. Texts are shown as text, never as HTML.
-    Where no kernel runs, a note and the first token's table stand in its place.
+    `record(text)` gives the `Routing` of a text; with `keep_logits` the bars of the experts that were not
+    chosen are there, too. The pointer on a token shows its experts. Texts are shown as text, never as HTML.
+    Where no kernel runs, a note and the experts of the first token stand in its place.
     """
 
-    def __init__(self, record: Callable[[str], pd.DataFrame], text: str):
+    def __init__(self, record: Callable[[str], Routing], tokenizer, text: str):
         self._record = record
-        self._table = pd.DataFrame()
+        self._tokenizer = tokenizer
+        self._routing = None
+        self._labels = []  # of the tokens
         wide = widgets.Layout(width="98%", max_width="40em")
         self.text = widgets.Text(text, description="Text", continuous_update=False, layout=wide)
-        self.layer = widgets.Dropdown(options=[0], description="Layer")
-        self.token = widgets.SelectionSlider(options=[("", 0)], description="Token", layout=wide)
-        self.view = widgets.HTML()
-        super().__init__([self.text, self.layer, self.token, self.view])
+        self.layer = widgets.SelectionSlider(options=[0], description="Layer", layout=wide)
+        self.token = widgets.ToggleButtons(options=[("", 0)], style={"button_width": "auto"})
+        self.view = widgets.HTML(layout=wide)
+        super().__init__([self.text, self.token, self.layer, self.view])
         self._read()
         self.text.observe(self._read, "value")
-        self.layer.observe(self._show, "value")
+        self.layer.observe(self._choose_layer, "value")
         self.token.observe(self._show, "value")
 
     def _read(self, change=None) -> None:
         """Record the text that is in the field now."""
+        self._routing = None
+        if not self.text.value.strip():
+            self.view.value = "There is no text: type some words above, and press Enter."
+            return
         try:
-            self._table = self._record(self.text.value)
+            routing = self._record(self.text.value)
         except Exception as error:  # a callback has no other place for it
             self.view.value = html.escape(f"This text cannot be shown ({error}): type another one.")
             return
-        tokens = self._table.drop_duplicates("position").set_index("position")["token"]
-        options = [(f"{place} {token!r}", place) for place, token in tokens.items()]
-        self.layer.options = sorted(set(self._table["layer"]))
-        self.token.options = options
+        self._labels = token_labels(self._tokenizer, routing.token_id.tolist())
+        shown = self._labels[:MOST_TOKENS]
+        self.layer.options = routing.layers.tolist()
+        self.token.options = [(button_text(label), place) for place, label in enumerate(shown)]
+        self._routing = routing
+        self._choose_layer()
+
+    def _choose_layer(self, change=None) -> None:
+        """Show another layer: the hints of the tokens change, too."""
+        if self._routing is None:
+            return
+        layer = self._place_of_layer()
+        first = self._routing.experts[:MOST_TOKENS, layer]  # (tokens, k)
+        self.token.tooltips = [f"experts {', '.join(map(str, experts))}" for experts in first.tolist()]
         self._show()
 
     def _show(self, change=None) -> None:
         """Show the token and layer that are picked now."""
-        layer = self._table[self._table["layer"] == self.layer.value]
-        self.view.value = experts_as_html(layer[layer["position"] == self.token.value])
+        if self._routing is None:
+            return
+        token = self.token.value
+        heading = f"Token {token}, {self._labels[token]!r}, layer {self.layer.value}"
+        note = ""
+        if len(self._labels) > MOST_TOKENS:
+            note = f"<p>The first {MOST_TOKENS} of {len(self._labels)} tokens are shown.</p>"
+        chart = choice_as_html(self._routing, token, self._place_of_layer())
+        self.view.value = f'<div style="{PAGE}"><b>{html.escape(heading)}</b>{chart}{note}</div>'
+
+    def _place_of_layer(self) -> int:
+        return self._routing.layers.tolist().index(self.layer.value)
 
     def _repr_mimebundle_(self, **options):
-        """What Jupyter stores for a page without a kernel."""
+        """What Jupyter stores for a page without a kernel: no digits, which processors round differently."""
         data = super()._repr_mimebundle_(**options)
-        note = "<p>Routing explorer: run this cell to use it. Its first view:</p>"
+        note = "Routing explorer: run this cell to use it."
+        if self._routing is not None:
+            experts = sorted(self._routing.experts[0, 0].tolist())
+            first = f"{self._labels[0]!r} goes to the experts {', '.join(map(str, experts))}"
+            note += f" In layer {self._routing.layers[0]}, its first token {first}."
         data["text/plain"] = "Routing explorer"
-        data["text/html"] = note + self.view.value
+        data["text/html"] = f"<p>{html.escape(note)}</p>"
         return data
 
 
-def experts_as_html(rows: pd.DataFrame) -> str:
-    """The experts of one token in one layer, with a bar for each weight."""
-    first = rows.iloc[0]
-    token = html.escape(repr(first["token"]))
-    lines = [f"<b>Token {token}, layer {first['layer']}</b>"]
-    for expert, weight in rows.set_index("expert")["weight"].items():
-        style = f"display:inline-block; height:0.8em; width:{20 * weight:.2f}em; background:gray"
-        lines.append(f'expert {expert}: {weight:.3f} <span style="{style}"></span>')
-    lines.append(f"sum of the weights: {rows['weight'].sum():.3f}")
-    if "shared_gate" in rows:
-        lines.append(f"shared expert's gate: {first['shared_gate']:.3f}")
-    return "<br>".join(lines)
+def button_text(label: str) -> str:
+    """A token as the text of a button: spaces and new lines can be seen, a long one is cut off."""
+    text = label.replace("\n", "↵").replace("\t", "⇥").replace(" ", "·")
+    if len(text) > LONGEST_BUTTON:
+        return text[:LONGEST_BUTTON] + "…"
+    return text
+
+
+def choice_as_html(routing: Routing, token: int, layer: int) -> str:
+    """Bars of all experts on one axis, and the chosen ones as a line of text."""
+    experts = routing.experts[token, layer].tolist()
+    weights = routing.weights[token, layer].tolist()
+    heights = np.zeros(number_of_experts(routing))
+    caption = "Strong bars: the weights of the chosen experts."
+    if routing.logits is not None:
+        heights = softmax(routing.logits[token, layer])
+        caption += " Faint bars: the softmax of the scores, for the others."
+    for expert, weight in zip(experts, weights, strict=True):
+        heights[expert] = weight
+    pairs = [f"expert {expert}: {weight:.2f}" for expert, weight in zip(experts, weights, strict=True)]
+    sentence = f"{', '.join(pairs)}; their sum: {sum(weights):.2f}"
+    if routing.shared_gate is not None:
+        sentence += f"; shared expert's gate: {routing.shared_gate[token, layer]:.2f}"
+    return bars_as_html(heights, set(experts)) + f"<p>{sentence}</p><p>{caption}</p>"
+
+
+def number_of_experts(routing: Routing) -> int:
+    """How many experts a layer has; without the scores, up to the last one that was ever chosen."""
+    if routing.logits is not None:
+        return routing.logits.shape[-1]
+    return int(routing.experts.max()) + 1
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Scores (experts,) as shares that sum to 1."""
+    powers = np.exp(scores - scores.max())
+    return powers / powers.sum()
+
+
+def bars_as_html(heights: np.ndarray, chosen: set[int]) -> str:
+    """A bar for each expert; the axis ends at the next tenth above the tallest."""
+    top = max(0.1, np.ceil(heights.max() * 10) / 10)
+    step = 1 + len(heights) // 16  # not more numbers below than there is room for
+    bars = []
+    numbers = []
+    for expert, height in enumerate(heights):
+        look = NOT_CHOSEN
+        if expert in chosen:
+            look = CHOSEN
+        bars.append(f'<div style="flex:1; margin:0 1px; height:{100 * height / top:.1f}%; {look}"></div>')
+        number = ""
+        if expert % step == 0:
+            number = str(expert)
+        numbers.append(f'<div style="{NUMBER}">{number}</div>')
+    axis = "display:flex; align-items:flex-end; border-bottom:1px solid; border-left:1px solid"
+    return (
+        f'<div style="font-size:90%">{top:.1f} weight</div>'
+        f'<div style="{axis}; height:{CHART_HEIGHT}em">{"".join(bars)}</div>'
+        f'<div style="display:flex; font-size:80%; line-height:1.4">{"".join(numbers)}</div>'
+        '<div style="font-size:90%">expert</div>'
+    )

@@ -9,6 +9,9 @@ import pandas as pd
 
 from helpers import CourseError
 
+INCOMPLETE = "\ufffd"  # what decoding gives for a part of a character
+MOST_PARTS = 6  # a character has at most 4 bytes, and a token may end inside the next one
+
 
 @dataclass
 class Routing:
@@ -44,12 +47,10 @@ class Routing:
     def to_frame(self, tokenizer) -> pd.DataFrame:
         """One row per token, layer and chosen expert: N * L * k rows.
 
-        Columns: sequence, position, token (its text), phase ("prefill" or "decode"), layer, rank (0: largest
-        weight), expert, weight, and shared_gate and router_rank where the recording has them.
+        Columns: sequence, position, token (see `token_labels`), phase ("prefill" or "decode"), layer,
+        rank (0: largest weight), expert, weight; shared_gate and router_rank where the recording has them.
         """
-        token_ids, place = np.unique(self.token_id, return_inverse=True)
-        texts = np.array([tokenizer.decode([token]) for token in token_ids.tolist()], dtype=object)
-        text = texts[place]  # (N,)
+        text = np.array(self.token_labels(tokenizer), dtype=object)  # (N,)
         token, layer, rank = np.indices(self.experts.shape).reshape(3, -1)  # each (N * L * k,)
         columns = {
             "sequence": self.sequence[token],
@@ -66,6 +67,13 @@ class Routing:
         if self.router_rank is not None:
             columns["router_rank"] = self.router_rank.ravel()
         return pd.DataFrame(columns)
+
+    def token_labels(self, tokenizer) -> list[str]:
+        """The text of each token, (N,); see the function of this name."""
+        labels = []
+        for number in np.unique(self.sequence):
+            labels += token_labels(tokenizer, self.token_id[self.sequence == number].tolist())
+        return labels
 
     def save(self, path: str | Path) -> None:
         """Write a compressed .npz file."""
@@ -84,6 +92,35 @@ class Routing:
             raise CourseError(
                 f"{path} holds no recording, or only part of one: record again and save again."
             ) from error
+
+
+def token_labels(tokenizer, token_ids: list[int]) -> list[str]:
+    """The text of each token of one sequence.
+
+    Some tokens are only a part of a character, as often in Chinese: where three make 词, they are called
+    `词 1/3`, `词 2/3` and `词 3/3`.
+    """
+    alone = {token: tokenizer.decode([token]) for token in set(token_ids)}
+    labels = []
+    while len(labels) < len(token_ids):
+        here = len(labels)
+        length = tokens_of_next_character(tokenizer, token_ids[here : here + MOST_PARTS], alone)
+        if length == 1:
+            labels.append(alone[token_ids[here]])
+            continue
+        whole = tokenizer.decode(token_ids[here : here + length])
+        labels += [f"{whole} {part}/{length}" for part in range(1, length + 1)]
+    return labels
+
+
+def tokens_of_next_character(tokenizer, token_ids: list[int], alone: dict[int, str]) -> int:
+    """How many tokens it takes until the text does not end inside a character; 1 if these do not suffice."""
+    if not alone[token_ids[0]].endswith(INCOMPLETE):
+        return 1
+    for length in range(2, len(token_ids) + 1):
+        if INCOMPLETE not in tokenizer.decode(token_ids[:length]):
+            return length
+    return 1
 
 
 def token_strip(frame: pd.DataFrame, layer: int, sequence: int = 0) -> list[tuple[str, int]]:

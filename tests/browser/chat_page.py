@@ -1,15 +1,42 @@
 """A page of JupyterLab with a prompt box in it, and the hands that use it."""
 
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SETUP = f"import sys; sys.path.insert(0, {str(HERE)!r})\nimport fake_model"
+
 PATIENCE = 180_000  # milliseconds; a safety net far from what anything takes, also on a busy machine
 POLL = 50  # milliseconds between two looks
 
 ENTRY = ".chat > .widget-textarea textarea"
 LAST_ANSWER = "[...document.querySelectorAll('.chat-model')].at(-1)?.innerText"
+# A cell that says that it has begun, and runs until it is told to end.
+RUNS_UNTIL_TOLD = """
+import pathlib, time
+pathlib.Path({name!r} + "_has_begun").touch()
+for look in range(4000):
+    if pathlib.Path({name!r} + "_may_end").exists():
+        break
+    time.sleep(0.05)
+"""
+
+# Everything that the page sends waits, in order, as it does while the kernel is busy or the network is slow.
+HOLD_BACK = """() => {
+    const send = WebSocket.prototype.send;
+    const held = [];
+    WebSocket.prototype.send = function (data) { held.push([this, data]); };
+    window.letMessagesGo = () => {
+        WebSocket.prototype.send = send;
+        for (const [socket, data] of held) send.call(socket, data);
+    };
+}"""
+
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
 
 
-class ChatPage:
-    """A page with a box in it, and everything that it asked for."""
+class NotebookPage:
+    """A notebook in JupyterLab, and everything that its page asked for."""
 
     def __init__(self, browser, address):
         self.page = browser.new_page()
@@ -28,8 +55,6 @@ class ChatPage:
             self.dialogs.append(dialog.message)
             dialog.dismiss()
 
-    # JupyterLab
-
     def wait_until(self, condition, argument=None):
         """Wait until this JavaScript is true; a function gets `argument`."""
         self.page.wait_for_function(condition, arg=argument, polling=POLL)
@@ -46,7 +71,6 @@ class ChatPage:
     def run_all(self):
         self.wait_until(f"{KERNEL}?.status === 'idle'")
         self.command("notebook:run-all-cells")
-        self.page.locator(".chat").wait_for()
 
     def run_in_cell(self, number, source):
         """Put `source` into a cell and start it; its end is not waited for."""
@@ -60,7 +84,31 @@ class ChatPage:
         )
         self.command("notebook:run-cell")
 
-    # The box
+    def start_cell_that_runs(self, number, folder, name):
+        """Start a cell that ends at `end_cell_that_runs`, and wait until it has begun."""
+        self.run_in_cell(number, RUNS_UNTIL_TOLD.format(name=name))
+        for _ in range(4000):
+            if (folder / f"{name}_has_begun").exists():
+                return
+            time.sleep(0.05)
+        raise AssertionError("the cell did not begin")
+
+    def end_cell_that_runs(self, folder, name):
+        (folder / f"{name}_may_end").touch()
+
+    def hold_back_messages(self):
+        self.page.evaluate(HOLD_BACK)
+
+    def let_messages_go(self):
+        self.page.evaluate("window.letMessagesGo()")
+
+
+class ChatPage(NotebookPage):
+    """A notebook with a prompt box in it."""
+
+    def run_all(self):
+        super().run_all()
+        self.page.locator(".chat").wait_for()
 
     @property
     def entry(self):
@@ -68,6 +116,25 @@ class ChatPage:
 
     def button(self, name):
         return self.page.locator(f".chat-{name}")
+
+    def compose(self, session, letters):
+        """Let an input method show `letters`; `session` speaks Chromium's own protocol."""
+        caret = len(letters)
+        arguments = {"text": letters, "selectionStart": caret, "selectionEnd": caret}
+        session.send("Input.imeSetComposition", arguments)
+
+    def press_enter_in_input_method(self, session, key_code):
+        """The Enter that ends a composition: the input method keeps it, so no character comes of it."""
+        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": key_code}
+        session.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **key})
+        session.send("Input.dispatchKeyEvent", {"type": "keyUp", **key})
+
+    def wait_for_entry(self, text):
+        """Wait until exactly this is in the text area."""
+        self.wait_until(f"text => document.querySelector('{ENTRY}').value === text", text)
+
+    def wait_for_placeholder(self, part):
+        self.wait_until(f"part => document.querySelector('{ENTRY}').placeholder.includes(part)", part)
 
     def send(self, text):
         self.entry.fill(text)

@@ -34,7 +34,7 @@ SETTINGS = {
 class Lab:
     """A running JupyterLab: its address, its token and its folder of notebooks."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, disabled_extensions: tuple[str, ...] = ()):
         self.token = secrets.token_hex(16)
         self.folder = folder / "notebooks"
         self.folder.mkdir()
@@ -44,6 +44,9 @@ class Lab:
             file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(content))
+        page = {"disabledExtensions": dict.fromkeys(disabled_extensions, True)}
+        (folder / "jupyter_config_dir" / "labconfig").mkdir(parents=True)
+        (folder / "jupyter_config_dir" / "labconfig" / "page_config.json").write_text(json.dumps(page))
         self.process = subprocess.Popen(
             self.command(),
             env=self.environment(folder),
@@ -116,15 +119,28 @@ class Lab:
         self.log.close()
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory):
+def start_lab(tmp_path_factory, **options) -> Lab:
+    """A running JupyterLab; skips the test where there is no browser to look at it."""
     pytest.importorskip("playwright", reason="Playwright is not installed: pip install playwright")
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: install the package chromium")
     try:
-        server = Lab(tmp_path_factory.mktemp("lab"))
+        return Lab(tmp_path_factory.mktemp("lab"), **options)
     except RuntimeError as error:
         pytest.fail(str(error))
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    server = start_lab(tmp_path_factory)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def lab_without_javascript(tmp_path_factory):
+    """A server whose page shows no JavaScript outputs, as a careful administrator may want it."""
+    server = start_lab(tmp_path_factory, disabled_extensions=("@jupyterlab/javascript-extension",))
     yield server
     server.stop()
 

@@ -1,17 +1,13 @@
 """The prompt box in a real JupyterLab page: typed at, clicked at, reloaded, and attacked."""
 
 import re
-import time
-from pathlib import Path
 
 import hostile_texts
+import nbformat
 import pytest
-from chat_page import ChatPage
+from chat_page import SETUP, ChatPage
 
 from helpers.prompt_box import NOTE
-
-HERE = Path(__file__).parent
-SETUP = f"import sys; sys.path.insert(0, {str(HERE)!r})\nimport fake_model"
 
 # Each would set window.hacked, open a dialog, or ask the network for something named "probe".
 HOSTILE = hostile_texts.texts(code="window.hacked=1;alert(1)", request="probe")
@@ -101,8 +97,8 @@ def test_chinese_through_an_input_method(chat):
     chat.entry.click()
     chat.page.keyboard.type("echo ")
     keyboard = chat.page.context.new_cdp_session(chat.page)
-    for composed in ("n", "ni", "nih", "nihao"):
-        keyboard.send("Input.imeSetComposition", {"text": composed, "selectionStart": -1, "selectionEnd": -1})
+    for letters in ("n", "ni", "nih", "nihao"):
+        chat.compose(keyboard, letters)
     keyboard.send("Input.insertText", {"text": "你好，专家"})
     assert chat.answers() == 0, "nothing is sent while it is being composed"
     chat.button("send").click()
@@ -123,32 +119,13 @@ def test_too_long_a_message_is_refused(chat):
     assert len(chat.entry.input_value()) == 100_000
 
 
-WAITS_FOR_A_FILE = """
-import pathlib, time
-pathlib.Path("cell_has_begun").touch()
-for look in range(4000):
-    if pathlib.Path("end_of_cell").exists():
-        break
-    time.sleep(0.05)
-"""
-
-
-def wait_for_file(path):
-    for _ in range(4000):
-        if path.exists():
-            return
-        time.sleep(0.05)
-    pytest.fail(f"{path.name} did not appear")
-
-
 def test_works_while_a_cell_runs(chat, lab):
     """Whether the click has to wait for the cell depends on the kernel; nothing may be lost or sent twice."""
-    chat.run_in_cell(2, WAITS_FOR_A_FILE)
-    wait_for_file(lab.folder / "cell_has_begun")
+    chat.start_cell_that_runs(2, lab.folder, "click")
     chat.entry.click()
     chat.page.keyboard.type("echo the whole text", delay=5)
     chat.button("send").click()
-    (lab.folder / "end_of_cell").touch()
+    chat.end_cell_that_runs(lab.folder, "click")
     chat.wait_for_answer("^the whole text$")
     chat.until_done()
     assert chat.questions() == ["echo the whole text"]
@@ -221,8 +198,6 @@ def test_running_the_cell_again_stops_the_first_box(chat):
 
 
 def test_stored_notebook_without_a_kernel_shows_the_note(lab, browser):
-    import nbformat
-
     cell = nbformat.v4.new_code_cell("box", execution_count=1)
     # As tests/maintenance/store_outputs.py leaves it.
     bundle = {"text/plain": NOTE, "text/html": f"<em>{NOTE}</em>"}

@@ -109,8 +109,8 @@ def newcomer(user):
         yield folder
 
 
-def environment_of(folder: Path) -> dict[str, str]:
-    """The environment of a newcomer's shell on this machine."""
+def environment_of(user: str, folder: Path) -> dict[str, str]:
+    """The environment of a newcomer's shell on this machine, and what keeps the test within reason."""
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -121,6 +121,10 @@ def environment_of(folder: Path) -> dict[str, str]:
     environment["PIP_CONSTRAINT"] = str(constraint)
     # pip compiles all packages, which takes a minute; without it Python compiles what the command uses.
     environment["PIP_COMPILE"] = "0"
+    if user == pwd.getpwuid(os.geteuid()).pw_name:
+        cache = [sys.executable, "-m", "pip", "cache", "dir"]
+        found = subprocess.run(cache, capture_output=True, text=True, check=True, timeout=LARGEST_WAIT)
+        environment["PIP_CACHE_DIR"] = found.stdout.strip()
     environment["PATH"] = os.pathsep.join([str(folder / "bin"), "/usr/local/bin", "/usr/bin", "/bin"])
     return environment
 
@@ -129,7 +133,7 @@ def test_first_command(user, newcomer, run, check_page, check_end):
     # runuser sets HOME to what the system knows of the user: nobody has none.
     own_home = f"HOME={newcomer / 'home'}"
     command = as_user(user, ["env", own_home, "bash", "-c", command_in_readme()])
-    first = run(command, newcomer / "course", environment_of(newcomer))
+    first = run(command, newcomer / "course", environment_of(user, newcomer))
     found = first.wait_for(ADDRESS)
 
     before_lab, _, _ = first.text().partition("JupyterLab is ready")
@@ -145,3 +149,4 @@ def test_first_command(user, newcomer, run, check_page, check_end):
 
     check_page(found[0])
     check_end(first, int(port))
+    assert "Traceback" not in first.text()

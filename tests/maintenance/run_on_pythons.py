@@ -2,7 +2,7 @@
 
     python tests/maintenance/run_on_pythons.py                            all but the Python that runs this
     python tests/maintenance/run_on_pythons.py 3.12                       only this one
-    python tests/maintenance/run_on_pythons.py 3.12 --tests notebooks tests/vram
+    python tests/maintenance/run_on_pythons.py 3.12 --tests notebooks tests/vram --keep /somewhere/pythons
 
 Each Python gets a clone of the last commit and a virtual environment, in a temporary folder outside the tree
 that is deleted afterwards. The browser tests are left out unless they are named: they do not depend on the
@@ -76,11 +76,17 @@ def find_pythons() -> dict[str, Path]:
 
 
 def install(python: Path, folder: Path) -> Path:
-    """Clone the last commit into `folder` and install it into a virtual environment; returns its Python."""
+    """Clone the last commit into `folder` and install it into a virtual environment; returns its Python.
+
+    An environment that is already there (--keep) is used again.
+    """
     course = folder / "course"
+    if course.exists():
+        shutil.rmtree(course)
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(course)], check=True)
-    subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True)
     new_python = folder / "venv" / "bin" / "python"
+    if not new_python.exists():
+        subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True)
     # Without a cache: it would keep a second copy of everything on the disk.
     pip = [new_python, "-m", "pip", "install", "--no-cache-dir", "--quiet"]
     subprocess.run([*pip, "-r", "requirements.txt", "-e", ".[test]"], cwd=course, check=True)
@@ -89,12 +95,11 @@ def install(python: Path, folder: Path) -> Path:
 
 def run_tests(python: Path, course: Path, tests: list[str]) -> tuple[int, ElementTree.Element | None]:
     """Run pytest with `python` on the clone; returns its exit code and its report, None if it wrote none."""
-    report = course.parent / "report.xml"
+    report = course / "report.xml"
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    # A clone is tested, not the tree that this script lies in, whatever the caller's PYTHONPATH says.
-    environment = {**os.environ, "PYTHONPATH": str(course)}
-    bin_folder = str(python.parent)
-    environment["PATH"] = os.pathsep.join([bin_folder, os.environ.get("PATH", "")])
+    # The clone is tested, not the tree that this script lies in, whatever the caller's PYTHONPATH says.
+    search_path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PYTHONPATH": str(course), "PATH": search_path}
     code = subprocess.run([*command, *tests], cwd=course, env=environment).returncode
     if not report.exists():
         return code, None
@@ -110,41 +115,55 @@ def failed_tests(report: ElementTree.Element) -> list[str]:
     return names
 
 
-def try_python(python: Path, tests: list[str], parent: Path) -> Result:
-    """Install the course for one Python, run the tests, delete everything, and say what came out."""
-    version = version_of(python) or "?"
-    free = shutil.disk_usage(parent).free
-    if free < DISK_NEEDED:
-        reason = f"skipped: {free / GB:.0f} GB free, {DISK_NEEDED / GB:.0f} GB needed"
-        return Result(version, reason)
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f"course-python-{version}-") as name:
-        folder = Path(name)
-        try:
-            new_python = install(python, folder)
-        except subprocess.CalledProcessError as error:
-            return Result(version, f"skipped: cannot be installed ({error})")
-        question = "from importlib.metadata import version; print(version('torch'))"
-        torch = subprocess.run([new_python, "-c", question], check=True, capture_output=True, text=True)
-        code, report = run_tests(new_python, folder / "course", tests)
-    minutes = (time.monotonic() - started) / 60
-    result = Result(version, f"FAILED: pytest ended with code {code}", torch.stdout.strip(), minutes)
-    if report is None:
+def try_python(python: Path, version: str, tests: list[str], folder: Path) -> Result:
+    """Install the course for one Python in `folder`, run the tests, and say what came out."""
+    result = Result(version, "FAILED")
+    free = shutil.disk_usage(folder).free
+    has_environment = (folder / "venv").exists()
+    if free < DISK_NEEDED and not has_environment:
+        result.outcome = f"skipped: {free / GB:.0f} GB free, {DISK_NEEDED / GB:.0f} GB needed"
         return result
-    suites = list(report.iter("testsuite"))
-    count = {key: sum(int(s.get(key, 0)) for s in suites) for key in ("tests", "skipped")}
+    started = time.monotonic()
+    try:
+        new_python = install(python, folder)
+    except subprocess.CalledProcessError as error:
+        result.outcome = f"FAILED: cannot be installed ({error})"
+        return result
+    question = "from importlib.metadata import version; print(version('torch'))"
+    torch = subprocess.run([new_python, "-c", question], check=True, capture_output=True, text=True)
+    result.torch = torch.stdout.strip()
+    code, report = run_tests(new_python, folder / "course", tests)
+    result.minutes = (time.monotonic() - started) / 60
+    if report is None:
+        result.outcome = f"FAILED: pytest ended with code {code} and wrote no report"
+        return result
     result.failures = failed_tests(report)
-    passed = count["tests"] - count["skipped"] - len(result.failures)
-    counts = f"{passed} passed, {len(result.failures)} failed, {count['skipped']} skipped"
-    result.outcome = counts if code == 0 else f"FAILED (code {code}): {counts}"
+    suite = next(report.iter("testsuite"))
+    skipped = int(suite.get("skipped"))
+    passed = int(suite.get("tests")) - skipped - len(result.failures)
+    result.outcome = f"{passed} passed, {len(result.failures)} failed, {skipped} skipped"
+    if code != 0:
+        result.outcome = f"FAILED: {result.outcome}"
     return result
 
 
+def print_table(results: list[Result]) -> None:
+    """One line a Python, and below it the tests that failed."""
+    print(f"\n{'Python':8} {'torch':14} {'minutes':>7}  result")
+    for result in results:
+        print(f"{result.version:8} {result.torch:14} {result.minutes:7.1f}  {result.outcome}")
+        for name in result.failures:
+            print(f"{'':33}{name}")
+
+
 def main() -> int:
+    """Run the tests on each Python that is wanted. Returns 1 if any of them failed."""
     parser = argparse.ArgumentParser(description="Run the tests on other Pythons of this machine.")
     parser.add_argument("versions", nargs="*", help="such as 3.12; default: all but the one that runs this")
     parser.add_argument("--tests", nargs="+", help="what pytest runs; default: all but tests/browser")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where to work")
+    parser.add_argument(
+        "--keep", type=Path, help="work in this folder and keep the environments for next time"
+    )
     options = parser.parse_args()
     found = find_pythons()
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -152,15 +171,14 @@ def main() -> int:
     tests = options.tests or ["--ignore=tests/browser"]
     results = []
     for version in versions:
-        if version in found:
-            results.append(try_python(found[version], tests, options.folder))
-        else:
+        if version not in found:
             results.append(Result(version, "skipped: not on this machine, or not a Python of the course"))
-    print(f"\n{'Python':8} {'torch':14} {'minutes':>7}  result")
-    for result in results:
-        print(f"{result.version:8} {result.torch:14} {result.minutes:7.1f}  {result.outcome}")
-        for name in result.failures:
-            print(f"{'':33}{name}")
+            continue
+        with tempfile.TemporaryDirectory(prefix="course-pythons-") as temporary:
+            folder = (options.keep or Path(temporary)).resolve() / version
+            folder.mkdir(parents=True, exist_ok=True)
+            results.append(try_python(found[version], version, tests, folder))
+    print_table(results)
     return int(any(result.outcome.startswith("FAILED") for result in results))
 
 

@@ -21,6 +21,7 @@ class FakeStream:
         self.last_reason = finish_reason
         self.prompt_tokens = 7
         self.new_tokens = 0
+        self.token_ids = []
         self.tokens_per_second = 123.4
         self.first_token_seconds = 0.05
         self.finish_reason = None
@@ -46,6 +47,7 @@ class FakeStream:
             if self.stop.is_set():
                 return
             self.new_tokens += 1
+            self.token_ids.append(self.new_tokens)
             yield step
         self.finish_reason = self.last_reason
 

@@ -9,9 +9,9 @@ import pytest
 from fake_chat import Prefill, ask, bubbles, finish, notice, send, status, until
 
 from helpers import CourseError
-from helpers.prompt_box import NOTE, explain
+from helpers.prompt_box import NOTE
 from helpers.prompt_box import answer as answer_module
-from helpers.prompt_box import box as box_module
+from helpers.prompt_box import view as view_module
 
 # The normal course of a conversation.
 
@@ -382,26 +382,22 @@ def test_too_long_a_message_is_refused_and_kept(make_box):
 
 
 def test_long_conversation_drops_the_oldest_turns(make_box):
-    answers = [["a" * 90] for _ in range(4)]
+    answers = [["a" * 90] for _ in range(5)]
     box = make_box(*answers)
     for number in range(4):
         ask(box, f"{number}" * 10)
-    assert "fit the context of 400 tokens: the oldest 1 turns" in notice(box)
+    assert notice(box) == "Left out to fit the context of 400 tokens: the oldest turn."
     assert [text[0] for text in box.model.prompt_texts(3)] == ["B", "1", "a", "2", "a", "3"]
-    assert len(bubbles(box)) == 4, "still to be read"
-    assert len(box.messages) == 9, "nothing is forgotten in the box itself"
+    ask(box, "4" * 10)
+    assert notice(box) == "Left out to fit the context of 400 tokens: the oldest 2 turns."
+    assert len(bubbles(box)) == 5, "still to be read"
+    assert len(box.messages) == 11, "nothing is forgotten in the box itself"
 
 
 def test_cut_off_answer_is_named(make_box):
     box = make_box(finish_reason="length")
     ask(box, "Hi")
     assert notice(box).startswith("Cut off")
-
-
-def test_explain_is_one_line():
-    assert "\n" not in explain(ValueError("a\nb"))
-    assert "ValueError: a)" in explain(ValueError("a\nb"))
-    assert "KeyError" in explain(KeyError())
 
 
 # Saving, display, routing.
@@ -446,13 +442,42 @@ def test_show_routing_records_with_the_routing_recorder(make_box, monkeypatch):
 
     happened = []
     monkeypatch.setattr(answer_module, "RoutingRecorder", Recorder)
-    monkeypatch.setattr(answer_module, "routing_strip", lambda routing, tokenizer: f"<hr>{routing}")
-    box = make_box(["answer"])
+    monkeypatch.setattr(
+        answer_module, "routing_strip", lambda routing, tokenizer, last: f"<hr>{routing}, {last}"
+    )
+    box = make_box(["ans", "wer"])
     box.show_routing = True
     ask(box, "Hi")
     assert happened == ["enter", "exit"]
-    assert bubbles(box) == [("Hi", "answer<hr>what was recorded")]
+    assert bubbles(box) == [("Hi", "answer<hr>what was recorded, 2")]
     assert box.messages[-1]["content"] == "answer"
+
+
+def test_an_answer_stopped_before_its_first_token_has_no_strip(make_box, monkeypatch):
+    class Recorder:
+        def __init__(self, model):
+            pass
+
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *error):
+            pass
+
+        @property
+        def routing(self):
+            raise CourseError("No routing is kept.")
+
+    monkeypatch.setattr(answer_module, "RoutingRecorder", Recorder)
+    never = threading.Event()
+    box = make_box([never])
+    box.show_routing = True
+    send(box, "Hi")
+    until(lambda: bubbles(box))
+    box.stop_button.click()
+    finish(box)
+    assert bubbles(box) == [("Hi", "<em>no answer</em>")]
+    assert notice(box) == "Stopped."
 
 
 def test_a_model_without_routers_is_refused_before_the_question_is_taken(make_box, monkeypatch):
@@ -482,7 +507,7 @@ def test_all_controls_report_to_the_same_subshell(make_box):
 
 def test_the_last_updates_are_said_twice(make_box, monkeypatch):
     """A page that is being reloaded asks for all states, and misses what comes while it reads them."""
-    monkeypatch.setattr(box_module, "REPEAT_SECONDS", 0.01)
+    monkeypatch.setattr(view_module, "REPEAT_SECONDS", 0.01)
     box = make_box()
     repeated = []
     monkeypatch.setattr(box.view.status, "send_state", lambda: repeated.append(status(box)))

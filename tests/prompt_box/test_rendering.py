@@ -80,7 +80,10 @@ def test_code_in_a_line(text, expected):
         ("so:\n```\nx = **1", "so:<br><pre><code>x = **1</code></pre>"),
         ("```\na\n```\n```\nb\n```", "<pre><code>a</code></pre><pre><code>b</code></pre>"),
         ("````\na\n```\nb\n````\nend", "<pre><code>a\n```\nb</code></pre>end"),
-        ("1. do:\n   ```\n   ls\n   ```\nend", "1. do:<br><pre><code>   ls</code></pre>end"),
+        ("1. do:\n   ```\n   ls\n     -a\n   ```\nend", "1. do:<br><pre><code>ls\n  -a</code></pre>end"),
+        ("1. ```sh\n   ls\n   ```\nend", "1. <b>sh</b><pre><code>ls</code></pre>end"),
+        ("1. a\n   ```py b.py\n   c\n   ```", "1. a<br><b>py b.py</b><pre><code>c</code></pre>"),
+        ("```\n  kept\n```", "<pre><code>  kept</code></pre>"),
         ("```\n```", "<pre><code></code></pre>"),
         ("```\r\na\r\n```\r\nend", "<pre><code>a\r</code></pre>end"),
     ],
@@ -100,6 +103,25 @@ def test_blocks_of_code(text, expected):
 )
 def test_what_a_block_says_about_its_code_is_shown(text, expected):
     assert render(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Like this: ```python\nx\n```\nend", "Like this: <b>python</b><pre><code>x</code></pre>end"),
+        ("So: ```\n  x\n```\nend", "So: <pre><code>  x</code></pre>end"),
+        (
+            "One: ```sh\na\n```\nTwo: ```sh\nb\n```",
+            "One: <b>sh</b><pre><code>a</code></pre>Two: <b>sh</b><pre><code>b</code></pre>",
+        ),
+        ("```js // a.js\nx\n```\nend", "<b>js // a.js</b><pre><code>x</code></pre>end"),
+        ("A block ends with ```\ntext\n```\nx\n```\nend", "A block ends with ```<br>text<br>CODE<br>end"),
+        ("``` begins a block.\n```py\nx\n```\nend", "``` begins a block.<br><b>py</b>CODE<br>end"),
+    ],
+)
+def test_a_block_that_opens_behind_a_sentence(text, expected):
+    code = "<pre><code>x</code></pre>"
+    assert render(text) == expected.replace("CODE<br>", code)
 
 
 @pytest.mark.parametrize(

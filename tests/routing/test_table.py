@@ -6,7 +6,7 @@ import torch
 from tiny_models import Letters, make_model
 
 from helpers import CourseError
-from helpers.routing import Routing, RoutingRecorder, token_strip
+from helpers.routing import Routing, RoutingRecorder, token_labels, token_strip
 from helpers.routing.columns import largest_weight_first
 
 
@@ -45,6 +45,41 @@ def test_file(routing, tmp_path):
     for name, value in vars(routing).items():
         assert np.array_equal(getattr(loaded, name), value), name
     assert loaded.to_frame(Letters()).equals(routing.to_frame(Letters()))
+
+
+class Bytes:
+    """A tokenizer with one token per byte of UTF-8."""
+
+    def decode(self, ids):
+        return bytes(ids).decode(errors="replace")
+
+
+LABELS = {
+    "abc": ["a", "b", "c"],
+    "a词": ["a", "词 1/3", "词 2/3", "词 3/3"],
+    "词é": ["词 1/3", "词 2/3", "词 3/3", "é 1/2", "é 2/2"],
+    "🙂!": ["🙂 1/4", "🙂 2/4", "🙂 3/4", "🙂 4/4", "!"],
+}
+
+
+@pytest.mark.parametrize("text", LABELS)
+def test_tokens_that_are_parts_of_a_character(text):
+    assert token_labels(Bytes(), list(text.encode())) == LABELS[text]
+
+
+def test_bytes_that_never_become_a_character():
+    half = list("词".encode())[:2]
+    assert token_labels(Bytes(), half) == ["\ufffd", "\ufffd"]
+    assert token_labels(Bytes(), [*half, *b"ab"]) == ["\ufffd", "\ufffd", "a", "b"]
+
+
+def test_parts_of_characters_in_the_table():
+    """Two sequences: the end of one and the beginning of the next make no character."""
+    routing = make_routing([[0]] * 4, [[1.0]] * 4)
+    routing.token_id = np.array([*"词a".encode()])
+    assert routing.to_frame(Bytes())["token"].tolist() == ["词 1/3", "词 2/3", "词 3/3", "a"]
+    routing.sequence = np.array([0, 0, 1, 1])
+    assert routing.to_frame(Bytes())["token"].tolist() == ["\ufffd", "\ufffd", "\ufffd", "a"]
 
 
 def make_routing(experts, weights):

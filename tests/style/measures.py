@@ -24,6 +24,7 @@ LINE_TOKENS = 18
 HEAVY = {
     "torch", "transformers", "accelerate", "modelscope", "modelscope_hub", "pandas", "matplotlib", "IPython",
     "ipywidgets", "tokenizers", "safetensors", "numpy", "tqdm", "requests", "flash_attn", "playwright",
+    "jupyterlab", "jupyter_server",
 }  # fmt: skip
 BRANCHES = (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.IfExp, ast.comprehension, ast.match_case)
 LAYOUT = {

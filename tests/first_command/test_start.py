@@ -1,0 +1,153 @@
+"""`python -m helpers.start` in the environment of the tests: with a browser or none, and other trouble."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from conftest import ADDRESS, ROOT
+
+from helpers import start
+
+READY = re.compile("Ctrl-C in this terminal ends JupyterLab")
+LAB_ONLY = [
+    sys.executable,
+    "-c",
+    "from helpers import start; start.run_lab()",
+]  # without the answer before it
+START = [sys.executable, "-m", "helpers.start"]
+JUPYTERS_FIRST_PORT = 8888
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """No desktop, and folders for everything that JupyterLab keeps, so that it finds no other one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "COURSE_"))}
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        kept.pop(name, None)
+    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "COURSE_CACHE")
+    for name in folders:
+        folder = tmp_path / name.lower()
+        folder.mkdir()
+        kept[name] = str(folder)
+    kept["PYTHONPATH"] = str(ROOT)
+    return kept
+
+
+@pytest.fixture
+def browser(tmp_path, environment):
+    """A "browser" that writes down what it is asked to open; returns the file in which it does."""
+    opened = tmp_path / "opened"
+    script = tmp_path / "browser"
+    script.write_text(f'#!/bin/sh\ncat "${{1#file://}}" > {opened}.part && mv {opened}.part {opened}\n')
+    script.chmod(0o755)
+    environment["BROWSER"] = f"{script} %s"
+    return opened
+
+
+def test_desktop_opens_the_notebook(run, environment, browser, check_end, wait_until):
+    lab = run(LAB_ONLY, ROOT, environment)
+    found = lab.wait_for(ADDRESS)
+    lab.wait_for(READY)
+    wait_until(browser.exists)
+    # JupyterLab hands the browser a small page that leads on to the address with the token.
+    assert found[0] in browser.read_text()
+    check_end(lab, int(found[1]))
+
+
+def test_without_a_desktop_nothing_is_opened(run, environment, browser, monkeypatch):
+    monkeypatch.delenv("BROWSER", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not start.has_desktop()
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert start.has_desktop()
+
+
+def test_a_taken_port_is_passed_over(run, environment, check_page, check_end):
+    with ExitStack() as stack:
+        taken = stack.enter_context(socket.socket())
+        try:
+            taken.bind(("127.0.0.1", JUPYTERS_FIRST_PORT))
+            taken.listen()
+        except OSError:
+            pass  # something else has it: just as well
+        lab = run(LAB_ONLY, ROOT, environment)
+        found = lab.wait_for(ADDRESS)
+        lab.wait_for(READY)
+        port = int(found[1])
+        assert port != JUPYTERS_FIRST_PORT
+        assert f"ssh -N -L {port}:127.0.0.1:{port} " in lab.text()
+        check_page(found[0])
+        check_end(lab, port)
+
+
+def test_ctrl_c_ends_the_kernels_too(run, environment, check_end, start_kernel):
+    lab = run(LAB_ONLY, ROOT, environment)
+    found = lab.wait_for(ADDRESS)
+    lab.wait_for(READY)
+    kernel = start_kernel(found[0], Path(environment["JUPYTER_RUNTIME_DIR"]))
+    check_end(lab, int(found[1]))
+    assert not kernel.exists(), "JupyterLab removes the file of a kernel that has ended"
+
+
+def test_settings_of_the_user_do_not_open_the_server(run, environment, check_page, check_end):
+    settings = 'c.ServerApp.ip = "0.0.0.0"\nc.IdentityProvider.token = ""\nc.ServerApp.allow_root = False\n'
+    Path(environment["JUPYTER_CONFIG_DIR"], "jupyter_server_config.py").write_text(settings)
+    lab = run(LAB_ONLY, ROOT, environment)
+    found = lab.wait_for(ADDRESS)
+    lab.wait_for(READY)
+    check_page(found[0])
+    check_end(lab, int(found[1]))
+
+
+def test_a_second_start_points_to_the_first(run, environment, check_end):
+    lab = run(LAB_ONLY, ROOT, environment)
+    found = lab.wait_for(ADDRESS)
+    lab.wait_for(READY)
+    again = run(START, ROOT, environment)
+    again.wait_for(re.compile("JupyterLab already runs from this Python environment"))
+    assert again.process.wait(timeout=600) == 0
+    assert found[0] in again.text()
+    check_end(lab, int(found[1]))
+
+
+def test_a_lab_of_another_environment_is_not_used(run, environment, tmp_path):
+    """As on AutoDL, when the course was installed into .venv. `sleep` stands for that server's process."""
+    other = run(["sleep", "3000"], tmp_path, environment)
+    description = '{"pid": %d, "root_dir": "%s", "url": "http://127.0.0.1:9/", "token": "secret"}'
+    file = Path(environment["JUPYTER_RUNTIME_DIR"], f"jpserver-{other.process.pid}.json")
+    file.write_text(description % (other.process.pid, ROOT.parent))
+    question = "from helpers import start; print(start.find_running_lab())"
+    command = [sys.executable, "-c", question]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=True)
+    assert "from another Python environment" in answer.stdout
+    assert answer.stdout.splitlines()[-1] == "None"
+
+
+def test_no_answer_no_jupyterlab(run, environment, tmp_path):
+    environment["COURSE_MODEL"] = str(tmp_path / "no-model-here")
+    attempt = run(START, ROOT, environment)
+    assert attempt.process.wait(timeout=600) == 1
+    assert "no-model-here is no model folder" in attempt.text()
+    assert "Traceback" not in attempt.text()
+    assert "JupyterLab" not in attempt.text()
+
+
+def test_ctrl_c_while_the_model_answers(monkeypatch):
+    def interrupted(question):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(start, "ask", interrupted)
+    assert start.main() == 130
+
+
+def test_without_jupyterlab_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(start.importlib.util, "find_spec", lambda name: None)
+    assert start.main() == 1
+    assert "pip install -r requirements.txt" in capsys.readouterr().err
