@@ -12,6 +12,7 @@ import contextlib
 import importlib
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
@@ -91,6 +92,13 @@ PRIVATE_NAMES += [
         reason="the only way to see every operation; PyTorch documents it, under this private module",
     ),
     PrivateName(
+        module="torch",
+        name="ops.aten._local_scalar_dense.default",
+        package="torch",
+        checked_with="2.13.0",
+        reason="the operation behind tensor.item(), to which a meta tensor has no answer",
+    ),
+    PrivateName(
         module="transformers.integrations.moe",
         name="_grouped_mm",
         package="transformers",
@@ -105,13 +113,6 @@ PRIVATE_NAMES += [
         reason="the eager loop over experts looks at numbers, which meta tensors do not have",
     ),
     PrivateName(
-        module="transformers.masking_utils",
-        name="fast_all",
-        package="transformers",
-        checked_with="5.23.0",
-        reason="it looks at the numbers of a mask, which meta tensors do not have",
-    ),
-    PrivateName(
         module="transformers",
         name="PreTrainedModel._can_set_experts_implementation",
         package="transformers",
@@ -124,6 +125,20 @@ PRIVATE_NAMES += [
         package="transformers",
         checked_with="5.23.0",
         reason="which implementation was chosen; generate() switches it for decoding",
+    ),
+    PrivateName(
+        module="transformers",
+        name="PreTrainedModel._supports_sdpa",
+        package="transformers",
+        checked_with="5.23.0",
+        reason="whether a model can be asked for sdpa attention; from_pretrained looks at it too",
+    ),
+    PrivateName(
+        module="transformers",
+        name="PreTrainedModel._supports_flash_attn",
+        package="transformers",
+        checked_with="5.23.0",
+        reason="the same for flash_attention_2",
     ),
 ]
 
@@ -147,6 +162,13 @@ def dispatch_mode() -> type:
     return TorchDispatchMode
 
 
+def question_for_a_number():
+    """The operation that asks for the number in a tensor, as `if tensor:` and tensor.item() do."""
+    import torch  # imported late: it takes seconds
+
+    return torch.ops.aten._local_scalar_dense.default
+
+
 def register_experts(name: str, function) -> None:
     """Make `function(experts, hidden, top_k_index, top_k_weights)` an experts implementation, by name."""
     from transformers.integrations import moe  # imported late: it takes seconds
@@ -161,11 +183,17 @@ def replace_grouped_product(function):
     return mock.patch.object(moe, "_grouped_mm", function)
 
 
-def replace_look_at_masks(function):
-    """Context manager: `function(mask)` says whether a mask is all ones."""
-    from transformers import masking_utils  # imported late: it takes seconds
+def attentions_of(config) -> list[str]:
+    """The attention implementations that the model of a config has."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING  # imported late: it takes seconds
 
-    return mock.patch.object(masking_utils, "fast_all", function)
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    found = ["eager"]
+    if model_class._supports_sdpa:
+        found.append("sdpa")
+    if model_class._supports_flash_attn:
+        found.append("flash_attention_2")
+    return found
 
 
 def has_fused_experts(model) -> bool:
@@ -223,6 +251,33 @@ PRIVATE_NAMES.append(
         reason="a second download waits for the first one, which may take longer than the client waits",
     )
 )
+PRIVATE_NAMES.append(
+    PrivateName(
+        module=CLIENT,
+        name="DownloadManager._lock_path",
+        package="modelscope-hub",
+        checked_with="0.5.1",
+        reason="the client waits for a lock without a word; the course says who holds it",
+    )
+)
+PRIVATE_NAMES.append(
+    PrivateName(
+        module=CLIENT,
+        name="_file_lock_enabled",
+        package="modelscope-hub",
+        checked_with="0.5.1",
+        reason="whether the client locks files at all",
+    )
+)
+
+
+def client_lock_file(cache: Path, model_id: str, path: str) -> Path | None:
+    """The file that ModelScope's client locks while it fetches this file; None if its locks are off."""
+    client = importlib.import_module(CLIENT)
+    if not client._file_lock_enabled():
+        return None
+    # Called without an object: with a cache folder given, the method looks at nothing else.
+    return client.DownloadManager._lock_path(None, model_id, "model", cache_dir=cache, file_path=path)
 
 
 @contextlib.contextmanager

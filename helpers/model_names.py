@@ -78,7 +78,7 @@ def resolve(text: str | Path) -> ModelName:
         return ModelName(typed, REAL_MODEL_ID, None)
     if word == "embedded":
         return ModelName(typed, EMBEDDED_MODEL_ID, EMBEDDED_MODEL)
-    model_id = _read_id(typed)
+    model_id = read_id(typed)
     folder = _existing_folder(typed)
     if folder is None and model_id == EMBEDDED_MODEL_ID:
         folder = EMBEDDED_MODEL
@@ -87,7 +87,7 @@ def resolve(text: str | Path) -> ModelName:
     return ModelName(typed, model_id, folder)
 
 
-def _read_id(typed: str) -> str | None:
+def read_id(typed: str) -> str | None:
     """The id that a text names, in the course's spelling; None if it names none."""
     page = PAGE.fullmatch(typed)
     if page:

@@ -4,9 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from helpers import REAL_MODEL_ID, CourseError
+from helpers import EMBEDDED_MODEL, REAL_MODEL_ID, CourseError
+from helpers.download.compare import wrong_tensors
 from helpers.download.pipeline import download, plan_download, verify
-from helpers.download.place import locate
+from helpers.download.place import is_filled, locate
+from helpers.model_names import HOW_TO_NAME, ModelName, resolve
+from helpers.settings import read_record
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -16,26 +19,82 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("action", choices=("plan", "download", "verify"))
     parser.add_argument(
-        "model", nargs="?", default=REAL_MODEL_ID, help="owner/name, for verify also a folder"
+        "model", nargs="?", default="real", help=f"{HOW_TO_NAME} (default: real, which is {REAL_MODEL_ID})"
     )
-    parser.add_argument("--revision", default="master")
-    parser.add_argument("--cache-dir")
+    parser.add_argument("--revision", default="master", help="of the model on the hub (default: master)")
+    parser.add_argument("--cache-dir", help="the folder of all models (default: what notebook 03 says)")
+    parser.add_argument("--speed", type=float, default=10, help="plan: MB/s to reckon with (default: 10)")
     parser.add_argument("--full", action="store_true", help="verify: hash every file again")
     parser.add_argument("--repair", action="store_true", help="verify: download wrong files again")
+    parser.add_argument("--id", help="verify: owner/name of a folder that was not downloaded by this course")
     return parser.parse_args(arguments)
 
 
 def act(options: argparse.Namespace) -> None:
     """Do what the command line asks for."""
-    if options.action == "plan":
-        print(plan_download(options.model, options.revision, options.cache_dir))
+    name = resolve(options.model)
+    if name.is_embedded and "/" not in name.text:
+        show_embedded()
+    elif options.action == "plan":
+        print(plan_download(needed_id(name), options.revision, options.cache_dir, options.speed))
     elif options.action == "download":
-        print(download(options.model, options.revision, options.cache_dir))
+        print(download(needed_id(name), options.revision, options.cache_dir))
     else:
-        folder = Path(options.model)
-        if not folder.is_dir():
-            folder = locate(options.model, options.revision, options.cache_dir).folder
-        verify(folder, options.full, options.repair)
+        model_id = None
+        if options.id:
+            model_id = needed_id(resolve(options.id))
+        verify(folder_of(name, options), options.full, options.repair, model_id)
+
+
+def show_embedded() -> None:
+    """The embedded model needs no download: say so, and check that its files fit together."""
+    paths = [file.name for file in EMBEDDED_MODEL.iterdir() if file.is_file()]
+    wrong = wrong_tensors(EMBEDDED_MODEL, paths)
+    if wrong:
+        path = min(wrong)
+        raise CourseError(f"The embedded model is damaged, {path} {wrong[path]}: get the course anew.")
+    print("The embedded model is part of the course and complete: nothing is to be downloaded.")
+    print(EMBEDDED_MODEL)
+
+
+def needed_id(name: ModelName) -> str:
+    """The id of a model that shall come from the hub; CourseError for a folder that names none."""
+    if name.model_id is None:
+        raise CourseError(
+            f"{name.text} is a folder: verify checks one; for plan and download name a model as owner/name, "
+            "or real."
+        )
+    return name.model_id
+
+
+def folder_of(name: ModelName, options: argparse.Namespace) -> Path:
+    """The folder to verify: the one named, that of the id in the cache, or the recorded one."""
+    if name.folder is not None and not name.is_embedded:
+        return name.folder
+    if name.is_embedded and "/" in name.text and Path(name.text).is_dir():
+        return Path(name.text)
+    place = locate(needed_id(name), options.revision, options.cache_dir)
+    if is_filled(place.folder):
+        return place.folder
+    if name.is_real and not options.cache_dir:
+        recorded = recorded_folder()
+        if recorded is not None:
+            return recorded
+    raise CourseError(
+        f"{place.model_id} is not in {place.cache}: run download, or name the folder that it is in, or its "
+        "--cache-dir."
+    )
+
+
+def recorded_folder() -> Path | None:
+    """Where the record says that the real model is, if it is still there."""
+    try:
+        record = read_record()
+    except (OSError, ValueError):
+        return None
+    if record is None or not is_filled(Path(record["folder"])):
+        return None
+    return Path(record["folder"])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         act(parse(arguments))
     except CourseError as error:
-        print(error, file=sys.stderr)
+        # An error of the download names flags here, and arguments of Python in a notebook.
+        print(getattr(error, "in_terminal", error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from helpers.download.manifest import ModelFile
+from helpers.download.progress import byte_bar
 
 INDEX = "model.safetensors.index.json"
 LONGEST_HEADER = 10**8  # bytes; what safetensors itself accepts
@@ -50,8 +49,7 @@ def compare(folder: Path, files: list[ModelFile], full: bool = False) -> Compari
 def hash_files(folder: Path, paths: list[str]) -> dict[str, str]:
     """sha256 of each file by its path, several files at a time, with one bar over all bytes."""
     total = sum((folder / path).stat().st_size for path in paths)
-    # `delay`: a bar that would be gone at once is not drawn
-    bar = tqdm(total=total, unit="B", unit_scale=True, desc="sha256", delay=1, leave=False)
+    bar = byte_bar(total, what=f"sha256 of {len(paths)} files on this disk")
 
     def sha256(path: str) -> str:
         digest = hashlib.sha256()

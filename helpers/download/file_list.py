@@ -1,10 +1,6 @@
 """Ask the hub for its list of a model's files, and check it before anything is written."""
 
-import os
-import socket
-import threading
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import requests
 from modelscope_hub import HubConfig
@@ -12,46 +8,14 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from helpers import CourseError
-from helpers.download.faults import reason
+from helpers.download.errors import DownloadError
+from helpers.download.faults import explain, of_status_number
 from helpers.download.manifest import ModelFile, safe_file
+from helpers.download.network import PATIENCE, connect, endpoint
+from helpers.download.progress import waiting
 
 LONGEST_LIST = 3000  # entries; the hub cuts a longer list off without saying so
-PATIENCE = 3  # seconds for a connection
-
-
-class NoNetworkError(CourseError):
-    """The hub cannot be reached."""
-
-
-def endpoint() -> str:
-    """The hub's address: modelscope.cn unless MODELSCOPE_ENDPOINT names another."""
-    return HubConfig.normalize_endpoint(os.environ.get("MODELSCOPE_ENDPOINT"))
-
-
-def connect() -> None:
-    """Open and close one connection: without network the answer comes in 3 seconds, the client's in 22.
-
-    In a thread, because looking up a name can hang for longer than any timeout of a connection.
-    """
-    proxy = requests.utils.select_proxy(endpoint(), requests.utils.get_environ_proxies(endpoint()))
-    host = urlsplit(requests.utils.prepend_scheme_if_needed(proxy or endpoint(), "http"))
-    port = host.port
-    if port is None:
-        port = {"https": 443}.get(host.scheme, 80)
-    connected = threading.Event()
-
-    def attempt() -> None:
-        try:
-            socket.create_connection((host.hostname, port), PATIENCE).close()
-        except OSError:
-            return
-        connected.set()
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    if not connected.is_set():
-        raise NoNetworkError(f"No connection to {host.hostname}: check the network and the proxy settings.")
+LONGEST_ANSWER = 30  # seconds without a byte
 
 
 def list_files(model_id: str, revision: str, folder: Path) -> list[ModelFile]:
@@ -59,7 +23,10 @@ def list_files(model_id: str, revision: str, folder: Path) -> list[ModelFile]:
     connect()
     answer = ask(model_id, revision)
     if not answer.ok:
-        raise CourseError(f"The hub does not list {model_id} ({revision}): {reason(answer.status_code)}.")
+        fault = of_status_number(answer.status_code)
+        raise DownloadError(
+            f"The hub does not list {model_id} ({revision}): {fault.cause} (", fault.cure, ")."
+        )
     try:
         entries = read_entries(answer.json(), model_id)
         files = [read_file(entry, folder) for entry in entries]
@@ -84,10 +51,13 @@ def ask(model_id: str, revision: str) -> requests.Response:
     if token:
         session.cookies.set("m_session_id", token)
     url = f"{endpoint()}/api/v1/models/{model_id}/repo/files"
+    query = {"Revision": revision, "Recursive": "True"}
     try:
-        return session.get(url, params={"Revision": revision, "Recursive": "True"}, timeout=(PATIENCE, 30))
-    except requests.RequestException as error:
-        raise CourseError(f"The hub does not list {model_id}: {reason(error)}.") from None
+        with waiting(f"asking the hub for its list of the files of {model_id}"):
+            return session.get(url, params=query, timeout=(PATIENCE, LONGEST_ANSWER))
+    except (requests.RequestException, OSError, ValueError) as error:
+        fault = explain(error)
+        raise DownloadError(f"The hub does not list {model_id}: {fault.cause} (", fault.cure, ").") from error
 
 
 def read_entries(content: dict, model_id: str) -> list[dict]:

@@ -14,11 +14,17 @@ from pathlib import Path
 
 from helpers import REAL_MODEL_ID, CourseError
 from helpers.download import manifest
+from helpers.download.adopt import adopt
 from helpers.download.compare import Comparison, compare, hash_files, wrong_tensors
-from helpers.download.file_list import NoNetworkError, list_files
+from helpers.download.errors import Advice, DownloadError, NoNetworkError
+from helpers.download.faults import explain, one_sentence
+from helpers.download.file_list import list_files
+from helpers.download.locks import wait_for_others
 from helpers.download.manifest import Manifest, ModelFile
 from helpers.download.place import Place, cache_around, locate
-from helpers.download.transfer import no_space, size_text, transfer
+from helpers.download.progress import size_text
+from helpers.download.transfer import no_space, transfer
+from helpers.model_names import canonical_id, same_model
 from helpers.settings import record_file
 
 
@@ -43,7 +49,7 @@ class DownloadPlan:
 
 
 def plan_download(
-    model_id: str = REAL_MODEL_ID,
+    model: str = REAL_MODEL_ID,
     revision: str = "master",
     cache_dir: str | Path | None = None,
     speed: float = 10,
@@ -52,91 +58,99 @@ def plan_download(
 
     Writes nothing. CourseError if something stands in the way, such as too small a disk.
     """
-    place = locate(model_id, revision, cache_dir)
-    files = list_files(place.model_id, place.revision, place.folder)
-    return make_plan(place.folder, files, speed)
+    if not speed > 0:
+        raise DownloadError(f"A speed of {speed} MB/s is none: ", Advice("give speed=10", "give --speed 10"))
+    with one_sentence("The download cannot be planned"):
+        place = locate(model, revision, cache_dir)
+        files = list_files(place.model_id, place.revision, place.folder)
+        return make_plan(place, files, speed)
 
 
 def download(
-    model_id: str = REAL_MODEL_ID, revision: str = "master", cache_dir: str | Path | None = None
+    model: str = REAL_MODEL_ID, revision: str = "master", cache_dir: str | Path | None = None
 ) -> Path:
     """Download what is missing of the model, check it, and return the folder that ModelScope's client chose.
 
-    An interrupted download goes on where it stopped. Without network, a complete copy from before is used.
-    Only the real model is recorded for `choose_model()`.
+    `model`: its id, in any case, or another name that `model_names.resolve` understands. An interrupted
+    download goes on where it stopped. Without network, a complete copy from before is used. Only the real
+    model is recorded for `choose_model()`.
     """
-    # 1. Where it goes, and what is known of that place.
-    place = locate(model_id, revision, cache_dir)
-    known = manifest.read(place.folder)
-    # 2. What the hub has.
-    try:
-        files = list_files(place.model_id, place.revision, place.folder)
-    except NoNetworkError as error:
-        if not is_of(known, place):
-            raise
-        print(f"{error} Using the copy on disk.")
-        return verify(place.folder)
-    make_plan(place.folder, files)  # refuses if the disk is too small
-    # 3. What of it is here, and right.
-    files = with_memory(files, known)
-    found = compare(place.folder, files)
-    # 4. Fetch the rest.
-    if known is None or different(known.files, files):
-        forget(place)
-    if found.wrong:
-        tell_damaged(found, known, files)
-        transfer(place, [file for file in files if file.path in found.wrong], files)
-    # 5. Check the whole folder, and record it.
-    files = with_hashes(place.folder, files)
-    check(place.folder, files)
-    return record(place.folder, Manifest(place.model_id, place.revision, files), found, known)
+    with one_sentence("The download stopped"):
+        # 1. Where it goes, and what is known of that place.
+        place = locate(model, revision, cache_dir)
+        known = manifest.read(place.folder)
+        # 2. What the hub has.
+        try:
+            files = list_files(place.model_id, place.revision, place.folder)
+        except NoNetworkError as error:
+            if not is_of(known, place):
+                raise
+            print(f"{error} Using the copy on disk.")
+            return verify(place.folder)
+        make_plan(place, files)  # refuses if the disk is too small
+        # 3. What of it is here, and right.
+        wait_for_others(place, [file for file in files if file.size_in(place.folder) != file.size])
+        known = manifest.read(place.folder)
+        files = with_memory(files, known)
+        found = compare(place.folder, files)
+        # 4. Fetch the rest.
+        if known is None or different(known.files, files):
+            forget(place)
+        if found.wrong:
+            tell_damaged(found, known, files)
+            transfer(place, [file for file in files if file.path in found.wrong], files)
+        # 5. Check the whole folder, and record it.
+        files = with_hashes(place.folder, files)
+        check(place.folder, files)
+        return record(place.folder, Manifest(place.model_id, place.revision, files), found, known)
 
 
-def verify(folder: str | Path, full: bool = False, repair: bool = False) -> Path:
+def verify(folder: str | Path, full: bool = False, repair: bool = False, model_id: str | None = None) -> Path:
     """Hold every file of a downloaded folder against its manifest, offline, and return the folder.
 
     A file with the recorded size and time of change counts as unchanged; `full` hashes every file again.
-    `repair` downloads the wrong files again, and only those.
+    `repair` downloads the wrong files again, and only those. A folder without manifest gets one if it is
+    complete: by the hub's list of the model that its path or `model_id` names, else by hashing what is there.
     """
-    folder = Path(folder)
-    known = manifest.read(folder)
-    if known is None:
-        raise CourseError("This folder was not downloaded to the end: run download, which fetches the rest.")
-    found = compare(folder, known.files, full)
-    wrong = found.wrong or wrong_tensors(folder, [file.path for file in known.files])
-    if wrong and not repair:
-        path = min(wrong)
-        raise CourseError(
-            f"{len(wrong)} of {len(known.files)} files wrong, {path} {wrong[path]}: verify with repair=True."
-        )
-    if wrong:
-        found = Comparison(wrong, found.hashed)
-        print(f"Wrong, and fetched again: {', '.join(sorted(wrong))}")
-        cache = cache_around(folder, known.model_id, known.revision)
-        place = Place(known.model_id, known.revision, cache, folder)
-        wanted = [file for file in known.files if file.path in wrong]
-        transfer(place, wanted, wanted)
-        check(folder, known.files)
-    return record(folder, known, found, known)
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise CourseError(f"There is no folder {folder}: correct the path, or run download.")
+    with one_sentence("The check stopped"):
+        known = manifest.read(folder)
+        wanted = known or adopt(folder, model_id, repair)
+        place = place_of(folder, wanted)
+        if repair:
+            wait_for_others(place, wanted.files)
+        found = compare(folder, wanted.files, full)
+        wrong = found.wrong or wrong_tensors(folder, [file.path for file in wanted.files])
+        if wrong and not repair:
+            raise files_wrong(wrong, wanted.files)
+        if wrong:
+            found = Comparison(wrong, found.hashed)
+            mend(place, found, wanted)
+        files = with_hashes(folder, wanted.files)
+        return record(folder, replace(wanted, files=files), found, known)
 
 
 # The steps, each with one job
 
 
-def make_plan(folder: Path, files: list[ModelFile], speed: float = 10) -> DownloadPlan:
+def make_plan(place: Place, files: list[ModelFile], speed: float = 10) -> DownloadPlan:
     """Count what is here and what is to come; CourseError if the disk is too small for it."""
     total = sum(file.size for file in files)
-    remaining = total - sum(file.bytes_in(folder) for file in files)
-    existing = next(parent for parent in folder.parents if parent.exists())
+    remaining = total - sum(file.bytes_in(place.folder) for file in files)
+    existing = next(parent for parent in place.folder.parents if parent.exists())
     free = shutil.disk_usage(existing).free
     if remaining > free:
-        raise CourseError(no_space(remaining, free))
+        raise no_space(remaining, free, place.cache)
     return DownloadPlan(files, total, remaining, free, speed)
 
 
 def is_of(known: Manifest | None, place: Place) -> bool:
     """Whether a manifest describes the model and revision of this place."""
-    return known is not None and (known.model_id, known.revision) == (place.model_id, place.revision)
+    return (
+        known is not None and same_model(known.model_id, place.model_id) and known.revision == place.revision
+    )
 
 
 def with_memory(files: list[ModelFile], known: Manifest | None) -> list[ModelFile]:
@@ -175,6 +189,34 @@ def forget(place: Place) -> None:
         record_file().unlink(missing_ok=True)
 
 
+def place_of(folder: Path, wanted: Manifest) -> Place:
+    """A folder as the place of the model that it holds."""
+    model_id = canonical_id(wanted.model_id)
+    return Place(model_id, wanted.revision, cache_around(folder, model_id), folder, wanted.model_id)
+
+
+def mend(place: Place, found: Comparison, wanted: Manifest) -> None:
+    """Fetch the wrong files of a folder again, and check it; CourseError where no hub has them."""
+    if not wanted.revision:
+        raise CourseError(
+            f"{len(found.wrong)} of {len(wanted.files)} files wrong, {min(found.wrong)} first, and this "
+            "folder is from no hub that the course knows: get them anew from where it comes from."
+        )
+    print(f"Wrong, and fetched again: {', '.join(sorted(found.wrong))}")
+    files = [file for file in wanted.files if file.path in found.wrong]
+    transfer(place, files, files)
+    check(place.folder, wanted.files)
+
+
+def files_wrong(wrong: dict[str, str], files: list[ModelFile]) -> DownloadError:
+    """The sentence for files that are not as they should be: how many, one of them, and what helps."""
+    path = min(wrong)
+    return DownloadError(
+        f"{len(wrong)} of {len(files)} files wrong, {path} {wrong[path]}: ",
+        Advice("verify with repair=True", "verify with --repair"),
+    )
+
+
 def with_hashes(folder: Path, files: list[ModelFile]) -> list[ModelFile]:
     """The files with a sha256 each: where the hub lists none, that of what has arrived."""
     unlisted = [file.path for file in files if not file.sha256]
@@ -191,24 +233,37 @@ def check(folder: Path, files: list[ModelFile]) -> None:
     if wrong:
         path = min(wrong)
         raise CourseError(
-            f"{len(wrong)} of {len(files)} files wrong, {path} {wrong[path]}: verify with repair=True."
+            f"{len(wrong)} of {len(files)} files wrong, {path} {wrong[path]}, although they are what the hub "
+            "lists: the model is damaged there, take another one or another revision."
         )
 
 
 def record(folder: Path, checked: Manifest, found: Comparison, known: Manifest | None) -> Path:
     """Write the manifest where something is new, say that the model is complete, and record the real one."""
+    checked = replace(checked, model_id=canonical_id(checked.model_id))
     if found.hashed or found.wrong or checked != known:
-        manifest.write(folder, checked)
+        with one_sentence(f"All files are here, but the manifest cannot be written into {folder}"):
+            manifest.write(folder, checked)
     total = sum(file.size for file in checked.files)
     note = ""
     if found.hashed and not found.wrong:
         note = f" ({found.hashed} hashed now)"
-    print(f"{checked.model_id}: {len(checked.files)} files, {size_text(total)}, complete{note}")
+    name = checked.model_id or folder.name
+    print(f"{name}: {len(checked.files)} files, {size_text(total)}, complete{note}")
     if checked.model_id == REAL_MODEL_ID:
-        content = {
-            "model_id": checked.model_id,
-            "revision": checked.revision,
-            "folder": str(folder.resolve()),
-        }
-        manifest.write_json(record_file(), content)
+        record_real(folder, checked.revision)
     return folder
+
+
+def record_real(folder: Path, revision: str) -> None:
+    """Record where the real model is, for `choose_model()`."""
+    content = {"model_id": REAL_MODEL_ID, "revision": revision, "folder": str(folder.resolve())}
+    try:
+        manifest.write_json(record_file(), content)
+    except OSError as error:
+        fault = explain(error)
+        raise CourseError(
+            f"The model is complete, but {record_file()} cannot be written ({fault.cause}), so the notebooks "
+            "will not find it by themselves: mend that and run verify, or set "
+            f"COURSE_MODEL={folder.resolve()}."
+        ) from error

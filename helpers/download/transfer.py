@@ -7,40 +7,41 @@ arrived stays on the disk when it is stopped.
 import logging
 import shutil
 import threading
+import time
 from errno import EDQUOT, ENOSPC
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 from modelscope_hub import FileDownloadError, HubApi, HubConfig
-from tqdm.auto import tqdm
 
-from helpers import GB, CourseError
 from helpers.compat import quiet_patient_client
-from helpers.download.faults import reason
-from helpers.download.file_list import connect
+from helpers.download.errors import Advice, DownloadError
+from helpers.download.faults import explain, unwrap
+from helpers.download.locks import other_holder
 from helpers.download.manifest import ModelFile
+from helpers.download.network import connect
 from helpers.download.place import Place
+from helpers.download.progress import QUIET, byte_bar, every_half_second, size_text, time_text
 from helpers.settings import DATA_DISK, has_data_disk
 
 logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)  # the course's sentences replace its log
 DAY = 24 * 3600  # seconds that a file may take; the client allows an hour, too short for 4 GB on a slow line
+STILL = 2  # seconds without a byte after which the bar says why
 
 
 def transfer(place: Place, wanted: list[ModelFile], whole: list[ModelFile]) -> None:
-    """Fetch the wanted files; the bar runs over the `whole` list. CourseError if one does not arrive."""
+    """Fetch the wanted files; the bar runs over the `whole` list. DownloadError if one does not arrive."""
     connect()
     for file in wanted:
         if file.size_in(place.folder) == file.size:  # complete and wrong: the client would hash it once more
             (place.folder / file.path).unlink()
-    bar = TransferBar(place.folder, whole)
+    bar = TransferBar(place, whole)
     try:
-        with quiet_patient_client(seconds_a_file=DAY), bar.bar:
+        with quiet_patient_client(seconds_a_file=DAY), bar:
             call_client(place, wanted, bar)
     except FileDownloadError as error:
-        raise CourseError(explain(error, place.folder, whole)) from None
-    except OSError as error:
-        raise CourseError(f"Cannot write to the cache folder: {error.strerror}.") from None
+        raise not_arrived(error, place, whole) from error
     except KeyboardInterrupt:
         here = sum(file.bytes_in(place.folder) for file in whole)
         print(f"Stopped with {size_text(here)} of {size_text(bar.total)} on disk: run this again to go on.")
@@ -51,7 +52,7 @@ def call_client(place: Place, wanted: list[ModelFile], bar: "TransferBar") -> No
     """Hand the files to ModelScope's client, in the form of the hub's own list."""
     entries = [{"Path": file.path, "Size": file.size, "Sha256": file.sha256 or None} for file in wanted]
     HubApi(HubConfig()).download_repo(
-        place.model_id,
+        place.spelling,
         "model",
         revision=place.revision,
         cache_dir=str(place.cache),  # where the client keeps its locks
@@ -61,56 +62,100 @@ def call_client(place: Place, wanted: list[ModelFile], bar: "TransferBar") -> No
     )
 
 
-def explain(error: FileDownloadError, folder: Path, whole: list[ModelFile]) -> str:
-    """One sentence for the files that did not arrive."""
+def not_arrived(error: FileDownloadError, place: Place, whole: list[ModelFile]) -> DownloadError:
+    """The sentence for files that did not arrive: how many, one of them, and why that one."""
     causes = error.failed_files
-    if any(getattr(cause, "errno", None) in (ENOSPC, EDQUOT) for cause in causes.values()):
-        missing = sum(file.size - file.bytes_in(folder) for file in whole)
-        return no_space(missing, shutil.disk_usage(folder).free)
+    for cause in causes.values():
+        if any(getattr(inner, "errno", None) in (ENOSPC, EDQUOT) for inner in unwrap(cause)):
+            missing = sum(file.size - file.bytes_in(place.folder) for file in whole)
+            return no_space(missing, shutil.disk_usage(place.folder).free, place.cache)
     path = min(causes)
-    count = f"{len(causes)} of {len(whole)} files"
-    return f"{count} did not arrive, {path}: {reason(causes[path])}; the rest is kept."
+    fault = explain(causes[path])
+    count = f"{len(causes)} of {len(whole)} files did not arrive"
+    return DownloadError(f"{count}, {path}: {fault.cause} (", fault.cure, "); the rest is kept.")
+
+
+def no_space(needed: int, free: int, cache: Path) -> DownloadError:
+    """The sentence for a disk that is too small; sizes in bytes."""
+    other = "/another/disk"
+    if has_data_disk() and not cache.is_relative_to(DATA_DISK):
+        other = str(DATA_DISK)
+    return DownloadError(
+        f"{size_text(needed)} are to come and the disk has {size_text(free)} free: ",
+        Advice(f"pass cache_dir={other!r}", f"pass --cache-dir {other}"),
+    )
 
 
 class TransferBar:
-    """One bar for the whole model, exact to the byte, fed by the client's threads."""
+    """One bar for the whole model, exact to the byte; the client's threads count, one of its own draws.
 
-    def __init__(self, folder: Path, files: list[ModelFile]):
+    total: bytes of all files. counted: bytes that are here, by path.
+    """
+
+    def __init__(self, place: Place, files: list[ModelFile]):
+        self.place = place
+        self.files = files
         self.sizes = {file.path: file.size for file in files}
-        self.counted = {file.path: file.bytes_in(folder) for file in files}
+        self.counted = {file.path: file.bytes_in(place.folder) for file in files}
         self.total = sum(self.sizes.values())
-        here = sum(self.counted.values())
-        # `delay`: a bar that would be gone at once is not drawn
-        self.bar = tqdm(total=self.total, initial=here, unit="B", unit_scale=True, delay=1, leave=False)
+        self.start = time.monotonic()
+        self.last_byte = self.start
+        self.resuming: set[str] = set()  # files whose first part is being hashed again
+        self.bar = None
         self.lock = threading.Lock()
 
+    @property
+    def here(self) -> int:
+        """Bytes that are on the disk."""
+        return sum(self.counted.values())
+
     def start_file(self, path: str, size: int) -> SimpleNamespace:
-        """The client's callback for one file; it counts a resumed part itself, so the bar starts from 0."""
-        self.add(path, -self.counted[path])
-        return SimpleNamespace(update=partial(self.add, path), end=lambda: None)
+        """The client's callback for one file; it counts a resumed part itself, so the count starts from 0."""
+        with self.lock:
+            if self.counted[path]:
+                self.resuming.add(path)
+            self.counted[path] = 0
+        return SimpleNamespace(update=partial(self.add, path), end=partial(self.resuming.discard, path))
 
     def add(self, path: str, count: int) -> None:
         """Count bytes of a file; a negative count takes back what has to be fetched again."""
         with self.lock:
+            if self.counted[path] > 0:  # what comes after the resumed part
+                self.resuming.discard(path)
             self.counted[path] += count
-            self.bar.update(count)
-            if count <= 0 or self.counted[path] == self.sizes[path]:
-                whole = sum(self.counted[path] == size for path, size in self.sizes.items())
-                self.bar.set_postfix_str(f"{whole}/{len(self.sizes)} files", refresh=False)
+            self.last_byte = time.monotonic()
 
+    def show(self) -> None:
+        """Draw the bar as it stands, from the first second on."""
+        now = time.monotonic()
+        if now - self.start < QUIET:
+            return
+        here = self.here
+        if self.bar is None:
+            self.bar = byte_bar(self.total, here, delay=0)
+        self.bar.update(here - self.bar.n)
+        complete = sum(self.counted[path] == size for path, size in self.sizes.items())
+        self.bar.set_postfix_str(f"{complete}/{len(self.sizes)} files", refresh=False)
+        self.bar.set_description_str(self.explanation(now - self.last_byte))
 
-def size_text(count: float) -> str:
-    """Bytes for reading, in GB or MB (10^9, 10^6)."""
-    if count >= GB:
-        return f"{count / GB:.2f} GB"
-    return f"{count / 1e6:.2f} MB"
+    def explanation(self, still: float) -> str:
+        """Why no byte has come for so many seconds; "" while bytes come."""
+        if still < STILL:
+            return ""
+        if self.resuming:
+            return f"hashing the parts of {len(self.resuming)} files that are here, {time_text(still)}"
+        missing = [file for file in self.files if self.counted[file.path] < file.size]
+        other = other_holder(self.place, missing)
+        if other is not None:
+            return f"waiting for {other}"
+        return f"no bytes for {time_text(still)}, the client tries again by itself"
 
+    def __enter__(self) -> "TransferBar":
+        self.drawing = every_half_second(self.show)
+        self.drawing.__enter__()
+        return self
 
-def no_space(needed: int, free: int) -> str:
-    """The sentence for a disk that is too small; sizes in bytes."""
-    other = "a folder on a larger disk"
-    if has_data_disk():
-        other = str(DATA_DISK)
-    return (
-        f"{size_text(needed)} are to come and the disk has {size_text(free)} free: pass cache_dir={other!r}."
-    )
+    def __exit__(self, *error) -> None:
+        self.drawing.__exit__(*error)
+        if self.bar is not None:
+            self.bar.close()

@@ -13,7 +13,7 @@ from helpers.environment.nvidia_smi import Gpu, GpuReport, read_gpus
 from helpers.environment.planner import arithmetic_planner, real_planner
 from helpers.environment.probes import cards_of, free_disk, free_ram, read_memory, read_ram
 from helpers.environment.verdicts import Check
-from helpers.environment.versions import print_versions, requirements, satisfies
+from helpers.environment.versions import lowest_versions, print_versions, requirements, satisfies
 from helpers.environment.wheels import flash_attn_wheel
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "free_disk",
     "free_ram",
     "gpu_holders",
+    "lowest_versions",
     "print_versions",
     "read_gpus",
     "read_holders",

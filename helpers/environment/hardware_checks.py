@@ -136,7 +136,7 @@ def bf16_line(machine: Machine, needs: Needs) -> Check:
     if needs.size:
         repair = (
             "the model is loaded in float32, twice the size, and is slower; an RTX 3090 or newer has bf16 "
-            "(fp16 instead makes this model write gibberish)"
+            "(fp16 instead has too small a range: numbers can overflow, and the answer is gibberish)"
         )
     if capability == 0:
         found = "could not be read"

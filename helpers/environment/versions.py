@@ -21,6 +21,14 @@ def requirements() -> dict[str, str]:
     return dict(re.findall(r"(?m)^([\w-]+)([=<>!][^\s#]*)", text))
 
 
+def lowest_versions() -> dict[str, str]:
+    """The oldest version of each package that requirements.txt allows: name -> version such as "2.9"."""
+    lowest = {}
+    for name, specifier in requirements().items():
+        lowest[name] = re.search(r"[\d.]+", specifier)[0]
+    return lowest
+
+
 def print_versions(*packages: str) -> None:
     """Print the version of Python and of each package, one `name version` per line."""
     width = max(len(name) for name in ("Python", *packages))

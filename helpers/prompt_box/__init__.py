@@ -1,4 +1,16 @@
-"""Notebook 05: a chat with the model inside the notebook."""
+"""Notebook 05: a chat with the model inside the notebook.
+
+box.py            `PromptBox`: what each button does
+worker.py         one thread at a time, and the flag that stops it
+answer.py         one answer, from the conversation to the last bubble
+conversation.py   what was said, and how much of it the model can still read
+view.py           the widgets
+text_area.py      the text area; send.js is its Enter key
+rendering.py      a text as HTML that can do nothing
+routing_strip.py  the tokens of an answer in the colours of their experts
+errors.py         what to tell a learner when the model fails
+style.css         the look
+"""
 
 from helpers.prompt_box.box import PromptBox
 from helpers.prompt_box.conversation import Conversation, fit

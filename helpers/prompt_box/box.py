@@ -53,7 +53,7 @@ class PromptBox:
         view.again_button.on_click(lambda button: self._send_again())
         view.clear_button.on_click(lambda button: self._clear())
         view.save_button.on_click(lambda button: self._save())
-        view.text_area.on_enter(self._start)
+        view.text_area.on_send(self._start)
         self.entry = view.text_area.widget
         self.system = view.system
         self.new_tokens = view.new_tokens

@@ -1,11 +1,12 @@
-"""The text area of the prompt box, and the Enter key where the page can report it.
+"""The text area of the prompt box, and how its text gets to the kernel whole.
 
-ipywidgets reports no Enter in a text area. To guess it from the text, each key would have to send the text to
-the kernel; while a cell runs, these messages pile up, and a click overtakes them: half a text is sent.
+ipywidgets reports no Enter in a text area, and it sends the text of the area in one message and the click on
+a button in another: while a cell runs, the first may have to wait, and a click that overtakes it finds an old
+text.
 
-So the text travels once, when the area loses the focus, as it does by a click on Send. And some JavaScript in
-an invisible output (`enter.js`) watches the area: at Enter it sends the whole text in one message. In a page
-that runs no JavaScript of outputs, Enter makes a new line, and only the button sends.
+So some JavaScript in an invisible output (`send.js`) watches the area and the button Send: at Enter and at a
+click it sends the whole text in one message. A page that runs no JavaScript of outputs sends text and click
+apart, the text when the area loses the focus; there, Enter makes a new line.
 """
 
 import json
@@ -17,8 +18,8 @@ import ipywidgets as widgets
 
 from helpers.compat import keep_in_order
 
-ENTER_SCRIPT = Path(__file__).with_name("enter.js").read_text(encoding="utf-8")
-HINT = "Type a message, then click Send, or press Tab and then Space."  # enter.js puts another in its place
+SEND_SCRIPT = Path(__file__).with_name("send.js").read_text(encoding="utf-8")
+HINT = "Type a message, then click Send, or press Tab and then Space."  # send.js puts another in its place
 
 Reply = Callable[[bool], None]  # says whether a text has become a question
 
@@ -29,15 +30,15 @@ class TextArea:
     def __init__(self):
         self.widget = widgets.Textarea(
             rows=3,
-            continuous_update=False,  # the text travels once, when the area loses the focus
+            continuous_update=False,  # the text travels when the area loses the focus, not with each key
             tooltip="Your message",
             placeholder=HINT,
             layout={"width": "auto"},
         ).add_class("chat-entry")
-        # What enter.js writes to the kernel, and what the kernel answers.
+        # What send.js writes to the kernel, and what the kernel answers.
         self._outbox = widgets.Textarea(continuous_update=False).add_class("chat-outbox")
         self._inbox = widgets.HTML().add_class("chat-inbox")
-        script = {"application/javascript": ENTER_SCRIPT}
+        script = {"application/javascript": SEND_SCRIPT}
         output = widgets.Output(outputs=[{"output_type": "display_data", "data": script, "metadata": {}}])
         invisible = widgets.Box([self._outbox, self._inbox, output], layout={"display": "none"})
         #: All widgets, to be put into the page.
@@ -45,21 +46,21 @@ class TextArea:
         for reporting in (self.widget, self._outbox):
             keep_in_order(reporting)
 
-    def on_enter(self, callback: Callable[[str, Reply], None]) -> None:
-        """Call `callback(text, reply)` when Enter is pressed; it has to see to it that `reply` is called."""
+    def on_send(self, callback: Callable[[str, Reply], None]) -> None:
+        """Call `callback(text, reply)` for each text from send.js, which waits until `reply` is called."""
 
         def receive(change) -> None:
             message = json.loads(change.new)
-            callback(message["text"], partial(self._answer_enter, message["id"]))
+            callback(message["text"], partial(self._answer_page, message["id"]))
 
         self._outbox.observe(receive, "value")
 
-    def _answer_enter(self, number: int, taken: bool) -> None:
-        """Answer a message of enter.js. It takes the text away itself: only the page knows what was added."""
+    def _answer_page(self, number: int, taken: bool) -> None:
+        """Answer a message of send.js. It takes the text away itself: only the page knows what was added."""
         self._inbox.value = json.dumps({"id": int(number), "taken": taken})
 
     def answer_click(self, taken: bool) -> None:
-        """Empty the text area if the text that Send has read has become a question."""
+        """Empty the text area if the text that a click without send.js has read has become a question."""
         if taken:
             self.widget.value = ""
             self.widget.focus()

@@ -25,8 +25,8 @@ class RoutingRecorder:
     Padding is left out, and so are the end and padding tokens that `generate()` feeds to the finished
     sequences of a batch. Passes with one KV cache belong to the same sequences; an empty cache, or none,
     starts new ones. Guessed tokens that assisted decoding or prompt lookup crops off the cache are left out;
-    the others are in the phase in which they were computed: several at once, hence "prefill". Threads may run
-    the model at the same time if each has its own cache.
+    the others count as prefill, because several are computed at once. (The guesses of a model that is its own
+    assistant are a sequence of their own.) Threads may run the model together if each has its own cache.
 
     CourseError in the pass where the recording would be wrong, and again when you ask for it: beam search,
     generate with `use_cache=False`, `generate_batch`, static caches, embeddings instead of tokens; and on
@@ -35,8 +35,8 @@ class RoutingRecorder:
     Memory until the block ends, on the first router's device: k * (2 + bytes of a weight) per token and layer
     (16 bytes in bf16 with k = 4; a shared gate adds 2) and 18 bytes a token; after `generate()` also one
     layer of its KV cache, until the next pass. `counts_only` gives no `routing` but `counts`, tokens per
-    expert (L, all experts): 8 bytes each, and one pass at a time. No GPU is waited for before the block ends,
-    except in passes without a cache.
+    expert (L, all experts): 8 bytes each, and one pass at a time. A GPU is waited for at the end of the
+    block, and in passes without a cache.
     """
 
     def __init__(self, model, *, keep_logits: bool = False, counts_only: bool = False):
@@ -121,11 +121,13 @@ class RoutingRecorder:
             raise
 
     def _keep_output(self, module, args, output) -> None:
-        self._running.outputs[module] = output
+        outputs = getattr(self._running, "outputs", None)
+        if outputs is not None:  # None: a layer that somebody runs alone, or again for its gradients
+            outputs[module] = output
 
     def _after_pass(self, module, args, kwargs, output) -> None:
         outputs = self._running.outputs
-        self._running.outputs = {}
+        self._running.outputs = None
         if number_of_layers(module) < self._number_of_layers:
             return  # a guess of the first layers alone, for assistant_early_exit: no text
         with self._remembered_refusals():

@@ -14,7 +14,7 @@ from helpers import GIB
 from helpers.vram.command import verdict
 from helpers.vram.configs import REAL_CONFIG, load_config
 from helpers.vram.forecasting import forecast, seconds_to_move
-from helpers.vram.search import CARDS, cards, largest
+from helpers.vram.search import CARDS, cards, largest, largest_in_memory
 from helpers.vram.simulation import meta_model, simulate
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "cards",
     "forecast",
     "largest",
+    "largest_in_memory",
     "load_config",
     "meta_model",
     "seconds_to_move",

@@ -8,28 +8,47 @@ import json
 import sys
 
 from helpers import GIB, CourseError
-from helpers.vram.forecasting import PHASES, forecast, seconds_to_move
-from helpers.vram.search import cards, cards_of_this_size, largest
+from helpers.vram.forecasting import PHASES, forecast
+from helpers.vram.search import cards, cards_of_this_size, largest, largest_in_memory, limit_of
 
 COLUMNS = ("weights", "kv_cache", *PHASES, "context", "overhead", "needs", "size")
 SEARCHED = ("prompt", "batch")
 
 
 def verdict(result: dict, model, gpus, **request) -> str:
-    """One sentence on a forecast: it fits, or by how much, where and when it does not, and what would fit.
+    """A forecast in words: it fits, or by how much, where and when it does not, and what would fit.
 
     `result`: the forecast of this model, these GPUs and this request.
     """
+    sentences = []
+    if result["too_long"]:
+        sentences.append(
+            f"The model was made for {result['limit']:,} tokens, and prompt and answer have "
+            f"{result['too_long']:,} more: take a shorter prompt."
+        )
+    if result["attention"] != request.get("attention", "sdpa"):
+        sentences.append(f"This model has no such attention: the figures are for {result['attention']}.")
+    sentences.append(verdict_on_memory(result, model, gpus, **request))
+    return " ".join(sentences)
+
+
+def verdict_on_memory(result: dict, model, gpus, **request) -> str:
+    """One or two sentences on the memory alone."""
     worst = max(result["gpus"], key=lambda row: row["needs"] - row["size"])
     lack = (worst["needs"] - worst["size"]) / GIB
-    if result["fits"]:
-        return f"It fits: {-lack:.2f} GiB stay free on GPU {worst['gpu']}."
+    if result["fits_memory"]:
+        start = "It fits"
+        if result["too_long"]:
+            start = "The memory would do"
+        return f"{start}: {-lack:.2f} GiB stay free on GPU {worst['gpu']}."
     if result["offloaded"]:
         count = cards_of_this_size(model, gpus, **request) or "more than 16"
         return (
             f"The GPUs lack {result['offloaded'] / GIB:.2f} GiB for the weights: take {count} such GPUs. "
-            f"With that in RAM, every token waits at least {seconds_to_move(result):.2f} s for it."
+            f"{result['capacity']}"
         )
+    if lack <= 0:  # too little would stay free beside the weights
+        return result["capacity"]
     fitting = []
     for setting in ("batch", "prompt"):
         value = largest(setting, model, gpus=gpus, **request)
@@ -43,7 +62,7 @@ def verdict(result: dict, model, gpus, **request) -> str:
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser("python -m helpers.vram", description="Forecast a model's GPU memory.")
-    parser.add_argument("model", help="a model folder, a config.json, or the word real")
+    parser.add_argument("model", help="a model folder, a config.json, real, embedded, or the real model's id")
     parser.add_argument("--gpus", nargs="+", default=["24GiB"] * 2, help="sizes such as 24GiB or 24GB")
     parser.add_argument("--batch", type=int, default=1, help="number of prompts at a time")
     parser.add_argument("--prompt", type=int, default=2048, help="tokens of a prompt")
@@ -51,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--attention", default="sdpa", help="sdpa, eager or flash_attention_2")
     parser.add_argument("--experts", default="grouped_mm", help="grouped_mm, batched_mm or eager")
+    parser.add_argument("--padding", action="store_true", help="the prompts have different lengths")
+    parser.add_argument("--sampling", action="store_true", help="draw tokens, with the model's own settings")
     parser.add_argument("--fits", action="store_true", help="also: longest prompt, largest batch, cards")
     parser.add_argument("--json", action="store_true", help="print all figures, in bytes, as JSON")
     return parser
@@ -64,6 +85,8 @@ def answer(request: dict, search: bool) -> dict:
     result["verdict"] = verdict(result, **request)
     if search:
         result["largest"] = {setting: largest(setting, **request) for setting in SEARCHED}
+        if result["largest"]["prompt"] == limit_of("prompt", **request):
+            result["longest_in_memory"] = largest_in_memory("prompt", **request)
         on_any_card = {name: value for name, value in request.items() if name not in ("gpus", "dtype")}
         result["cards"] = cards(**on_any_card)
     return result
@@ -79,6 +102,11 @@ def print_answer(result: dict) -> None:
         prompt = result["largest"]["prompt"]
         batch = result["largest"]["batch"]
         print(f"Largest that fits, all else equal: prompt {prompt:,}, batch {batch:,}.")
+        if "longest_in_memory" in result:
+            print(
+                f"The prompt ends where the model's {result['limit']:,} tokens do; "
+                f"memory alone would allow {result['longest_in_memory']:,}."
+            )
         for name, count in result["cards"].items():
             print(f"{name:<24} {count or 'more than 2'} needed")
 
@@ -90,7 +118,7 @@ def main() -> None:
     search = request.pop("fits")
     try:
         result = answer(request, search)
-    except (CourseError, ValueError, AttributeError) as error:
+    except CourseError as error:
         raise SystemExit(str(error)) from error
     if as_json:
         print(json.dumps(result, indent=2))

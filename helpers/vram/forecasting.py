@@ -11,34 +11,95 @@ from pathlib import Path
 from accelerate.utils import convert_file_size_to_int
 
 from helpers import CourseError, compat
-from helpers.environment import CUDA_CONTEXT
-from helpers.vram.configs import load_config
+from helpers.environment import (
+    CUDA_CONTEXT,
+    Capacity,
+    Card,
+    Kind,
+    Memory,
+    decide,
+    real_planner,
+    size_from_parameters,
+)
+from helpers.vram.configs import (
+    EXPERT_COUNTS,
+    check_choices,
+    check_config,
+    context_limit,
+    load_config,
+    load_generation_settings,
+    one_line,
+)
 from helpers.vram.simulation import meta_model, simulate
 
 CUBLAS_WORKSPACE = 8_519_680  # what PyTorch allocates for cuBLAS on each GPU; 32 MiB on Hopper
 FRAGMENTATION = 0.10  # estimate: what the allocator holds in vain, as a share of the memory above the weights
-SINGLE_GPU_SHARE = 0.9  # transformers plans only 90 % of a single GPU
 ENOUGH_RAM = 2**60  # bytes: how much does not fit on the GPUs is what the forecast is to say
 PCIE = 20e9  # assumption: bytes per second from RAM to a GPU (PCIe 4.0 x16: 32 GB/s on paper)
 PHASES = ("loading", "prefill", "decode")
 
 
 def gpu_sizes(gpus: Sequence[int | str]) -> list[int]:
-    """Bytes of each GPU, given as bytes or as texts like "24GiB". CourseError for any other text."""
+    """Bytes of each GPU, given as bytes or as texts like "24GiB". CourseError for anything else."""
+    if not gpus:
+        raise CourseError("A forecast needs at least one GPU: give sizes such as 24GiB.")
+    sizes = []
+    for gpu in gpus:
+        try:
+            size = convert_file_size_to_int(gpu)
+        except ValueError as error:
+            raise CourseError(f"{gpu} is no size of a GPU: give one such as 24GiB or 24GB.") from error
+        if size < 1:
+            raise CourseError(f"{gpu} is no size of a GPU: give one such as 24GiB or 24GB.")
+        sizes.append(size)
+    return sizes
+
+
+def usable_attention(config, attention: str) -> str:
+    """The attention that the model gets: what was asked for, or eager where it does not have that."""
+    if attention in compat.attentions_of(config):
+        return attention
+    return "eager"
+
+
+def build(config, dtype: str, attention: str, experts: str):
+    """The model on `meta`; CourseError where transformers cannot make it of this config."""
     try:
-        return [convert_file_size_to_int(size) for size in gpus]
-    except ValueError as error:
-        raise CourseError(f"{error}: give a size such as 24GiB or 24GB.") from error
+        return meta_model(config, dtype, attention, experts)
+    except Exception as error:  # a damaged config can fail in any line of the model's code
+        raise CourseError(
+            f"transformers cannot build a {config.model_type} model from this config ({one_line(error)}): "
+            "compare it with the original config.json."
+        ) from error
 
 
-def place(model, sizes: Sequence[int]) -> dict[str, int | str]:
-    """Where device_map="auto" puts the modules on GPUs of these sizes: module name -> GPU or "cpu"."""
-    share = 1.0
-    if len(sizes) == 1:
-        share = SINGLE_GPU_SHARE
-    memory = {gpu: int(share * max(0, size - CUDA_CONTEXT)) for gpu, size in enumerate(sizes)}
-    memory["cpu"] = ENOUGH_RAM
-    return compat.auto_device_map(model, memory, explicit=True)
+def capacity_of(model, sizes: Sequence[int], dtype: str, ram: int) -> Capacity:
+    """What GPUs of these sizes can do with the weights: the answer of environment check and loader, too."""
+    config = model.config
+    experts = next((getattr(config, name) for name in EXPERT_COUNTS if getattr(config, name, None)), 0)
+    chosen = getattr(config, "num_experts_per_tok", None) or 0
+    parameters = [(name, parameter.numel()) for name, parameter in model.named_parameters()]
+    size = size_from_parameters(config.model_type, parameters, experts, chosen)
+    cards = [
+        Card(name="GPU", total=size, free=max(0, size - CUDA_CONTEXT), bf16=dtype != "float32")
+        for size in sizes
+    ]
+
+    def make_model(wanted: str):
+        if wanted == dtype:
+            return model
+        return meta_model(config, wanted)
+
+    return decide(size, Memory(cards=tuple(cards), ram=ram), real_planner(make_model))
+
+
+def place(model, sizes: Sequence[int], capacity: Capacity, ram: int) -> dict[str, int | str]:
+    """Where the loader puts the modules: module name -> GPU, "cpu" or "disk"."""
+    memory = {gpu: max(0, size - CUDA_CONTEXT) for gpu, size in enumerate(sizes)}
+    memory["cpu"] = ram
+    if capacity.max_memory and set(capacity.max_memory) == set(memory):
+        return compat.auto_device_map(model, capacity.max_memory, explicit=True)
+    return compat.auto_device_map(model, memory, explicit=False)
 
 
 def parameters_by_place(model, placement) -> dict[int | str, dict]:
@@ -54,7 +115,7 @@ def visiting_bytes(model, placement) -> int:
     """Bytes of the largest module in RAM: each of them is copied to GPU 0 while it computes."""
     largest = 0
     for part, gpu in placement.items():
-        if gpu != "cpu":
+        if gpu not in ("cpu", "disk"):
             continue
         for module in model.get_submodule(part).modules():
             own = sum(parameter.nbytes for parameter in module.parameters(recurse=False))
@@ -84,33 +145,76 @@ def gpu_row(gpu: int, size: int, parameters: dict, above: dict, visiting: int) -
     return row
 
 
-def forecast(
-    model, gpus, dtype="bfloat16", attention="sdpa", experts="grouped_mm", **request
-) -> dict[str, list | dict | int | bool]:
-    """Memory of generate() for a batch of equally long prompts; `request`: see `simulate`.
-
-    `model`: a config, or what `load_config` takes. `gpus`: bytes or texts like "24GiB". Returns "placement",
-    "offloaded" (bytes left in RAM), "fits" and "gpus": one row each with the bytes of "weights", of the final
-    "kv_cache", of the peaks `PHASES` (with weights), of the estimates "context" and "overhead", and "needs".
-    CourseError for a request that makes no sense.
-    """
-    config = model
-    if isinstance(model, str | Path):
-        config = load_config(model)
-    sizes = gpu_sizes(gpus)
-    built = meta_model(config, dtype, attention, experts)
-    placement = place(built, sizes)
-    parameters = parameters_by_place(built, placement)
-    above = simulate(built, placement, **request)
+def gpu_rows(model, placement, parameters: dict, sizes: Sequence[int], above: dict) -> list[dict[str, int]]:
+    """The forecast for every GPU, see `forecast`."""
     rows = []
     for gpu, size in enumerate(sizes):
         visiting = 0
         if gpu == 0:  # GPU 0 computes what lies in RAM
-            visiting = visiting_bytes(built, placement)
+            visiting = visiting_bytes(model, placement)
         rows.append(gpu_row(gpu, size, parameters[gpu], above, visiting))
-    offloaded = sum(parameter.nbytes for parameter in parameters["cpu"])
-    fits = offloaded == 0 and all(row["needs"] <= row["size"] for row in rows)
-    return {"gpus": rows, "placement": placement, "offloaded": offloaded, "fits": fits}
+    return rows
+
+
+def forecast(
+    model, gpus, dtype="bfloat16", attention="sdpa", experts="grouped_mm", ram=None, **request
+) -> dict:
+    """Memory of generate() for a batch of equally long prompts; `request`: see `simulate`.
+
+    `model`: a config, or what `load_config` takes; then its generation_config.json counts too. `gpus`: bytes
+    or texts like "24GiB". `ram`: free bytes for what does not fit on them; None for enough. Returns a dict:
+
+    - "gpus": one row each with the bytes of "weights", of the final "kv_cache", of the peaks `PHASES` (with
+      weights), of the estimates "context" and "overhead", and "needs";
+    - "placement": module name -> GPU or "cpu"; "offloaded": bytes that are not on the GPUs;
+    - "capacity": what environment check and loader say of these GPUs, in one sentence;
+    - "attention": the one that the model gets (eager, if it does not have the one asked for);
+    - "limit": tokens that the model was made for, or None; "too_long": how many the request has beyond it;
+    - "fits_memory", and "fits": the same, if the request is not too long.
+
+    CourseError for a model that the forecast does not know, or a request that makes no sense.
+    """
+    check_choices(dtype, attention, experts)
+    config = model
+    if isinstance(model, str | Path):
+        config = load_config(model)
+        request = {**load_generation_settings(model), **request}
+    check_config(config)
+    sizes = gpu_sizes(gpus)
+    attention = usable_attention(config, attention)
+    built = build(config, dtype, attention, experts)
+    capacity = capacity_of(built, sizes, dtype, ram or ENOUGH_RAM)
+    placement = place(built, sizes, capacity, ram or ENOUGH_RAM)
+    parameters = parameters_by_place(built, placement)
+    rows = gpu_rows(built, placement, parameters, sizes, simulate(built, placement, **request))
+    offloaded = sum(parameter.nbytes for place in ("cpu", "disk") for parameter in parameters[place])
+    fits_memory = capacity.kind is Kind.GPUS and all(row["needs"] <= row["size"] for row in rows)
+    too_long = tokens_too_many(context_limit(config), **request)
+    return {
+        "gpus": rows,
+        "placement": placement,
+        "offloaded": offloaded,
+        "capacity": capacity_sentence(capacity, ram),
+        "attention": attention,
+        "limit": context_limit(config),
+        "too_long": too_long,
+        "fits_memory": fits_memory,
+        "fits": fits_memory and not too_long,
+    }
+
+
+def capacity_sentence(capacity: Capacity, ram: int | None) -> str:
+    """The answer of `decide` in words, without figures of a RAM that nobody named."""
+    if ram is None and capacity.kind is Kind.RAM:
+        return f"In RAM alone it would run slowly: at least {capacity.seconds:.2f} s per token."
+    return capacity.sentence
+
+
+def tokens_too_many(limit: int | None, prompt: int = 2048, new: int = 512, **request) -> int:
+    """By how many tokens prompt and answer exceed what the model was made for."""
+    if limit is None:
+        return 0
+    return max(0, prompt + new - limit)
 
 
 def seconds_to_move(result: dict, bytes_per_second: float = PCIE) -> float:

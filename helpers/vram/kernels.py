@@ -12,7 +12,9 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from helpers import compat
+from helpers.vram.ledger import round_up
 
+MASK_ALIGNMENT = 8  # PyTorch's memory-efficient kernel: aten/src/ATen/native/transformers/attention.cpp
 EAGER_IMBALANCE = 2.0  # assumption for eager experts: tokens of the busiest expert over its fair share
 
 #: What transformers calls an implementation -> the stand-in that the model on `meta` gets. The name must not
@@ -21,14 +23,97 @@ ATTENTION_STAND_INS = {"flash_attention_2": "ledger_fa2"}
 EXPERTS_STAND_INS = {"eager": "ledger_eager"}
 
 
-def fused_attention(query, key, value, *mask, **options):
-    """Attention `sdpa`: one output. A matrix of scores, (batch, heads, queries, keys), never exists.
+def fused_attention(query, key, value, attn_mask=None, **options):
+    """Attention `sdpa` on a GPU: one output. A matrix of scores, (batch, heads, queries, keys), never exists.
 
-    `query`, `key`, `value`: (batch, heads, tokens, size of a head). The output has the same order, but lies
-    in memory as (batch, tokens, heads, size).
+    `query`, `key`, `value`: (batch, heads, tokens, size of a head). A mask is (batch, 1, queries, keys), and
+    PyTorch turns one of booleans into numbers of the query's type.
     """
+    if stores_scores(query, key, **options):
+        return attention_with_scores(query, key, value, attn_mask, **options)
     batch, heads, tokens, _ = query.shape
+    _sums = query.new_empty(batch, heads, tokens, dtype=torch.float32)
+    if attn_mask is None and query.dtype != torch.float32:  # the flash kernel
+        return output_like(query, value)
+    # The memory-efficient kernel wants the rows of a mask to be a multiple of 8 long.
+    if attn_mask is not None:
+        attn_mask = mask_of_numbers(attn_mask, query)
+        keys = attn_mask.shape[-1]
+        if keys % MASK_ALIGNMENT:
+            attn_mask = attn_mask.new_empty(*attn_mask.shape[:-1], round_up(keys, MASK_ALIGNMENT))
     return query.new_empty(batch, tokens, heads, value.shape[-1]).transpose(1, 2)
+
+
+def attention_with_scores(query, key, value, attn_mask=None, is_causal=False, enable_gqa=False, **options):
+    """Attention `sdpa` without a fused kernel: in float32, with matrices of scores.
+
+    Step by step what PyTorch does in `_scaled_dot_product_attention_math`
+    (aten/src/ATen/native/transformers/attention.cpp), whose own code allocates more when it is watched.
+    """
+    dtype = query.dtype
+    _, heads, tokens, _ = query.shape
+    keys = key.shape[2]
+    # 1. Numbers instead of booleans, and everything in float32.
+    if attn_mask is not None:
+        attn_mask = mask_of_numbers(attn_mask, query)
+    query = query.float()
+    key = key.float()
+    value = value.float()
+    scaled_query = query * 1.0
+    if is_causal:
+        allowed = query.new_empty(tokens, keys, dtype=torch.bool).tril()
+        attn_mask = mask_of_numbers(allowed, query)
+        del allowed
+    if enable_gqa:
+        key = key.repeat_interleave(heads // key.shape[1], dim=1)
+        value = value.repeat_interleave(heads // value.shape[1], dim=1)
+    # 2. Scores: (batch, heads, queries, keys)
+    scores = scaled_query @ (key * 1.0).transpose(-2, -1)
+    if attn_mask is not None:
+        scores.add_(attn_mask.float())
+    # 3. Softmax, with a look at which scores are minus infinity
+    probabilities = torch.softmax(scores, dim=-1)
+    _forbidden = torch.empty_like(scores, dtype=torch.bool)
+    del scores, _forbidden
+    _also_returned = probabilities.to(dtype)
+    return (probabilities @ value).to(dtype)
+
+
+def stores_scores(query, key, enable_gqa=False, **options) -> bool:
+    """Whether no fused kernel of a GPU can do it, so that PyTorch stores the scores.
+
+    Of the fused kernels, only those for 2-byte types let heads of queries share heads of keys.
+    """
+    if query.shape[1] == key.shape[1]:
+        return False
+    return not enable_gqa or query.dtype == torch.float32
+
+
+def fused_attention_of_a_cpu(query, key, value, attn_mask=None, enable_gqa=False, **options):
+    """Attention `sdpa` on a CPU: a fused kernel, unless heads differ in size or, undeclared, in number."""
+    batch, heads, tokens, size = query.shape
+    same_heads = enable_gqa or heads == key.shape[1]
+    if value.shape[-1] != size or not same_heads:
+        return attention_with_scores(query, key, value, attn_mask, enable_gqa=enable_gqa, **options)
+    if attn_mask is not None:
+        attn_mask = mask_of_numbers(attn_mask, query)
+    _sums = query.new_empty(batch, heads, tokens, dtype=torch.float32)
+    return output_like(query, value)
+
+
+def output_like(query, value):
+    """The output of a flash kernel lies in memory in the order in which the query does."""
+    batch, heads, tokens, size = query.shape
+    if value.shape[-1] != size:
+        return query.new_empty(batch, tokens, heads, value.shape[-1]).transpose(1, 2)
+    return torch.empty_like(query.transpose(1, 2)).transpose(1, 2)
+
+
+def mask_of_numbers(mask, query):
+    """0 or minus infinity in the query's type for the booleans of a mask."""
+    if mask.dtype == torch.bool:
+        return query.new_empty(mask.shape)
+    return mask
 
 
 def flash_attention_2(module, query, key, value, mask=None, **options):
@@ -97,9 +182,10 @@ def eager_experts(self, hidden, top_k_index, top_k_weights):
     return result
 
 
-def every_mask_has_padding(mask) -> bool:
-    """transformers asks whether a mask is all ones, to drop it; on `meta` there are no numbers to look at."""
-    return False
+def draw_tokens(probabilities):
+    """torch.multinomial for one token: (batch, vocabulary) -> (batch,). On `meta` it would draw no noise."""
+    _noise = torch.empty_like(probabilities)
+    return torch.argmax(probabilities, dim=-1)
 
 
 AttentionInterface.register("ledger_fa2", flash_attention_2)
@@ -107,16 +193,18 @@ AttentionMaskInterface.register("ledger_fa2", padding_mask)
 compat.register_experts("ledger_eager", eager_experts)
 
 
-def replace_sdpa():
+def replace_sdpa(on_cpu: bool):
     """Context manager: the stand-in for PyTorch's fused attention."""
-    return mock.patch("torch.nn.functional.scaled_dot_product_attention", fused_attention)
+    stand_in = fused_attention
+    if on_cpu:
+        stand_in = fused_attention_of_a_cpu
+    return mock.patch("torch.nn.functional.scaled_dot_product_attention", stand_in)
 
 
 @contextmanager
-def stand_ins() -> Iterator[None]:
+def stand_ins(on_cpu: bool) -> Iterator[None]:
     """While this is open, the kernels of PyTorch and transformers are replaced by their stand-ins."""
     with ExitStack() as replaced:
-        replaced.enter_context(replace_sdpa())
+        replaced.enter_context(replace_sdpa(on_cpu))
         replaced.enter_context(compat.replace_grouped_product(grouped_product))
-        replaced.enter_context(compat.replace_look_at_masks(every_mask_has_padding))
         yield

@@ -13,6 +13,7 @@ import torch
 
 from helpers import compat
 
+QUESTION = compat.question_for_a_number()
 CUDA_BLOCK = 512  # PyTorch's CUDA allocator hands out multiples of 512 bytes
 
 
@@ -74,6 +75,7 @@ class Ledger(compat.dispatch_mode()):
         self.weights = [weight.untyped_storage() for weight in weights]  # kept, so that no id is used again
         for storage in self.weights:
             self.home[id(storage)] = None
+        self.answer = True  # to code that asks for a number of a tensor, which has none
         self.seen = {}  # an operation and the description of its inputs -> the description of its new result
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -81,6 +83,8 @@ class Ledger(compat.dispatch_mode()):
         # Layers are alike, so most operations were seen before. Looking a result up is ten times faster than
         # computing its shape again. Only new storages are looked up; views must come from the operation.
         kwargs = kwargs or {}
+        if function is QUESTION:
+            return self.answer
         key = (function, description(args), description(kwargs))
         if key in self.seen:
             shape, stride, dtype = self.seen[key]

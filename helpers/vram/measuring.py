@@ -10,7 +10,8 @@ machine.
 
 from typing import NamedTuple
 
-#: Operations whose kernels take scratch memory on a CPU: products of matrices, and fused attention.
+#: Operations whose kernels take scratch memory on a CPU: products of matrices, fused attention, and
+#: arithmetic with numbers of two types (a CPU first copies to the larger type, a GPU converts as it reads).
 KERNELS_WITH_SCRATCH = frozenset(
     {
         "aten::mm",
@@ -18,6 +19,10 @@ KERNELS_WITH_SCRATCH = frozenset(
         "aten::bmm",
         "aten::baddbmm",
         "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::add",
+        "aten::sub",
+        "aten::mul",
+        "aten::div",
     }
 )
 

@@ -190,6 +190,21 @@ def test_send_after_enter_does_not_send_the_old_text(chat):
     assert chat.questions() == ["echo one", "echo two"]
 
 
+def test_the_button_sends_what_is_in_the_area_now(chat):
+    """A text that the kernel got before, and a click that comes at once after the last key."""
+    chat.entry.fill("echo old")
+    chat.entry.blur()
+    chat.hold_back_messages()
+    chat.entry.fill("echo new")
+    chat.button("send").click()
+    chat.page.keyboard.type("echo later")
+    chat.let_messages_go()
+    chat.wait_for_answer("^new$")
+    chat.until_done()
+    chat.wait_for_entry("echo later")
+    assert chat.questions() == ["echo new"]
+
+
 def test_enter_while_a_cell_runs(chat, lab):
     chat.start_cell_that_runs(2, lab.folder, "enter")
     chat.entry.click()

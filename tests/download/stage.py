@@ -169,6 +169,13 @@ def run_command(arguments: list[str], environment: dict[str, str], output: Path)
     raise SystemExit(command.main(arguments))
 
 
+def screen(process) -> str:
+    """All that a process has written so far, with every return of a bar."""
+    if not process.output.exists():
+        return ""
+    return process.output.read_bytes().decode()  # read_text would turn returns into ends of lines
+
+
 class Stage:
     """A hub, a cache folder and the commands of a learner."""
 
@@ -202,11 +209,12 @@ class Stage:
         return process
 
     def finish(self, process) -> tuple[int, str]:
-        """Exit status and the lines that the learner saw, without those of the bar."""
+        """Exit status and the lines that stand on the learner's screen at the end."""
         process.join(PATIENCE)
         process.kill()  # nothing, if it has ended as it should
-        lines = process.output.read_text().replace("\r", "\n").splitlines()
-        text = "\n".join(line for line in lines if line.strip() and "%|" not in line)
+        # A bar overwrites its own line, so of each line only what follows the last return counts.
+        lines = [line.rpartition("\r")[2] for line in screen(process).split("\n")]
+        text = "\n".join(line for line in lines if line.strip())
         assert "Traceback" not in text, text
         return process.exitcode, text
 

@@ -18,7 +18,7 @@ from stage import MODEL_ID, SHARD, Pause, cut, fault_of, flip, times, total_size
 
 from helpers import REAL_MODEL_ID
 from helpers.download import manifest
-from helpers.download.faults import reason
+from helpers.download.faults import of_status_number
 
 # Stopped in the middle
 
@@ -202,7 +202,7 @@ STATUS = [401, 403, 404, 429, 500, 503]
 @pytest.mark.parametrize("status", STATUS)
 def test_http_errors_of_the_list(stage, status):
     stage.hub.on_list = lambda handler: handler.fail(status)
-    stage.refused(MODEL_ID, reason(status))
+    stage.refused(MODEL_ID, of_status_number(status).cause)
     assert not stage.hub.sent()
     stage.completes()
 
@@ -210,7 +210,7 @@ def test_http_errors_of_the_list(stage, status):
 @pytest.mark.parametrize("status", STATUS)
 def test_http_errors_of_a_file(stage, status):
     stage.hub.on_file = fault_of(lambda handler, file: handler.fail(status))
-    stage.refused(SHARD, "1 of 6 files", "kept", reason(status))
+    stage.refused(SHARD, "1 of 6 files", "kept", of_status_number(status).cause)
     assert len(stage.on_disk()) == 5
     stage.completes()
 

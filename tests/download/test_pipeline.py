@@ -1,5 +1,6 @@
 """The download without faults: what it says, what it writes and what it checks."""
 
+import errno
 import json
 import os
 import shutil
@@ -13,10 +14,10 @@ from helpers.download import (
     DownloadPlan,
     compare,
     download,
-    faults,
     manifest,
     pipeline,
     plan_download,
+    transfer,
     verify,
 )
 from helpers.download.local_hub import LocalHub
@@ -47,9 +48,11 @@ def test_too_small_a_disk_is_refused_with_the_figures(local_hub, tmp_path, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda path: small)
     with pytest.raises(CourseError, match=r"0\.30 MB are to come and the disk has 0\.20 MB free"):
         plan_download(MODEL_ID, cache_dir=tmp_path / "cache")
-    monkeypatch.setattr(settings, "DATA_DISK", tmp_path)
-    monkeypatch.setattr("helpers.download.transfer.DATA_DISK", tmp_path)
-    with pytest.raises(CourseError, match=str(tmp_path)):
+    data_disk = tmp_path / "data"
+    data_disk.mkdir()
+    monkeypatch.setattr(settings, "DATA_DISK", data_disk)
+    monkeypatch.setattr(transfer, "DATA_DISK", data_disk)
+    with pytest.raises(CourseError, match=f"pass cache_dir='{data_disk}'"):
         download(MODEL_ID, cache_dir=tmp_path / "cache")
 
 
@@ -88,14 +91,14 @@ def test_a_folder_of_an_older_client_is_reused(local_hub, source, tmp_path, layo
     assert download(model_id, cache_dir=cache) == old
     assert not [request for request in local_hub.seen if request.kind == "file"]
     assert Path(snapshot_download(model_id, cache_dir=str(cache), local_files_only=True)) == old
-    assert cache_around(old, model_id, "master") == cache
+    assert cache_around(old, model_id) == cache
 
 
 def test_the_cache_around_a_folder(folder, tmp_path):
-    assert cache_around(folder, MODEL_ID, "master") == tmp_path / "cache"
+    assert cache_around(folder, MODEL_ID) == tmp_path / "cache"
     moved = tmp_path / "elsewhere" / "model"
     shutil.copytree(folder, moved)
-    assert cache_around(moved, MODEL_ID, "master") == tmp_path / "elsewhere"
+    assert cache_around(moved, MODEL_ID) == tmp_path / "elsewhere"
 
 
 def test_a_place_is_found_without_writing(local_hub, tmp_path):
@@ -119,8 +122,7 @@ def test_manifest_holds_every_file(folder, source):
 
 def test_a_damaged_manifest_counts_as_none(folder):
     (folder / manifest.NAME).write_text('{"model_id": "x", "files": [')
-    with pytest.raises(CourseError, match="not downloaded to the end"):
-        verify(folder)
+    assert manifest.read(folder) is None
 
 
 def test_verify_hashes_only_what_changed(folder, capsys):
@@ -228,28 +230,125 @@ def test_a_new_download_of_the_real_model_takes_its_record_back_first(local_hub,
     assert not record.exists()
 
 
-# The bar, and what a status means
+@pytest.mark.parametrize("where", ["in the way", "full"])
+def test_a_record_that_cannot_be_written_is_one_sentence(local_hub, tmp_path, monkeypatch, capsys, where):
+    local_hub.model_id = REAL_MODEL_ID  # a stand-in may not be created with this name; a test may rename it
+    if where == "in the way":
+        (tmp_path / "record").write_text("a file where the folder of the record would be")
+    else:
+        monkeypatch.setattr(manifest, "write_json", full_disk(manifest.write_json, "model.json"))
+    with pytest.raises(CourseError) as error:
+        download(REAL_MODEL_ID, cache_dir=tmp_path / "cache")
+    assert "\n" not in str(error.value)
+    if where == "full":
+        assert "The model is complete, but" in str(error.value)
+        assert "the disk is full" in str(error.value)
+        assert "set COURSE_MODEL=" in str(error.value)
+        folder = locate(REAL_MODEL_ID, "master", tmp_path / "cache").folder
+        assert manifest.read(folder).model_id == REAL_MODEL_ID
 
 
-def test_bar_counts_every_byte_once(folder):
+def full_disk(write, name):
+    """The same function, on a machine whose disk is full when the file of this name is written."""
+
+    def written(path, content):
+        if path.name == name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, content)
+
+    return written
+
+
+def test_a_manifest_that_cannot_be_written_is_one_sentence(local_hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "write_json", full_disk(manifest.write_json, manifest.NAME))
+    with pytest.raises(CourseError, match="All files are here, but the manifest cannot be written"):
+        download(MODEL_ID, cache_dir=tmp_path / "cache")
+
+
+def test_writing_leaves_the_old_file_or_the_new_one(tmp_path):
+    path = tmp_path / "record.json"
+    manifest.write_json(path, {"old": 1})
+    with pytest.raises(TypeError):
+        manifest.write_json(path, {"new": object()})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# One model, one folder, whatever the case of its letters
+
+
+@pytest.mark.parametrize("again", ["Somebody/Small-Model", "SOMEBODY/SMALL-MODEL", "somebody/Small-model"])
+def test_ids_compare_without_case(local_hub, folder, tmp_path, again):
+    local_hub.seen.clear()
+    assert download(again, cache_dir=tmp_path / "cache") == folder
+    assert plan_download(again, cache_dir=tmp_path / "cache").remaining == 0
+    assert not [request for request in local_hub.seen if request.kind == "file"]
+    assert len(list((tmp_path / "cache" / "models").iterdir())) == 1
+    assert manifest.read(folder).model_id == MODEL_ID
+
+
+REAL_NAMES = ["real", "Qwen/Qwen1.5-MoE-A2.7B-Chat", "Qwen1.5-MoE-A2.7B-Chat", "qwen/qwen1.5-moe-a2.7b-chat"]
+
+
+@pytest.mark.parametrize("name", REAL_NAMES)
+@pytest.mark.parametrize("spelling", ["Qwen/Qwen1.5-MoE-A2.7B-Chat", REAL_MODEL_ID])
+@pytest.mark.parametrize("layout", ["models/{owner}--{name}/snapshots/master", "{owner}/{masked}"])
+def test_the_real_model_is_found_in_either_spelling(local_hub, source, tmp_path, name, spelling, layout):
+    local_hub.model_id = REAL_MODEL_ID  # a stand-in may not be created with this name; a test may rename it
+    owner, bare = spelling.split("/")
+    there = tmp_path / "cache" / layout.format(owner=owner, name=bare, masked=bare.replace(".", "___"))
+    shutil.copytree(source, there)
+    assert download(name, cache_dir=tmp_path / "cache") == there
+    assert not [request for request in local_hub.seen if request.kind == "file"]
+    record = json.loads((tmp_path / "record" / "model.json").read_text())
+    assert (record["model_id"], record["folder"]) == (REAL_MODEL_ID, str(there))
+    assert manifest.read(there).model_id == REAL_MODEL_ID
+
+
+def test_a_new_revision_stays_in_the_folder_of_the_old_spelling(local_hub, folder, tmp_path):
+    local_hub.revision = "v2"
+    new = download("Somebody/Small-Model", "v2", cache_dir=tmp_path / "cache")
+    assert new.parent == folder.parent
+
+
+# What is here already is hashed under a bar, and only once
+
+
+def test_a_download_hashes_what_is_here_itself(local_hub, source, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    there = locate(MODEL_ID, "master", cache).folder
+    there.mkdir(parents=True)
+    here = ["model-00001-of-00003.safetensors", SHARD]
+    for name in here:
+        shutil.copyfile(source / name, there / name)
+    bars = []
+    handed_over = []
+    draw = compare.byte_bar
+    call = transfer.call_client
+    monkeypatch.setattr(
+        compare, "byte_bar", lambda *given, **named: bars.append((given, named)) or draw(*given, **named)
+    )
+    monkeypatch.setattr(transfer, "call_client", lambda *given: handed_over.extend(given[1]) or call(*given))
+    download(MODEL_ID, cache_dir=cache)
+    size = sum((source / name).stat().st_size for name in here)
+    assert bars[0] == ((size,), {"what": "sha256 of 2 files on this disk"})
+    assert not {file.path for file in handed_over} & set(here)
+
+
+# The bar
+
+
+def test_bar_counts_every_byte_once(folder, tmp_path):
     files = manifest.read(folder).files
     size = next(file.size for file in files if file.path == SHARD)
-    progress = TransferBar(folder, files)
-    assert progress.bar.n == progress.bar.total == 300_515
-    callback = progress.start_file(SHARD, size)  # the client found it wrong and starts again
-    assert progress.bar.n == progress.bar.total - size
+    bar = TransferBar(locate(MODEL_ID, "master", tmp_path / "cache"), files)
+    assert bar.here == bar.total == 300_515
+    callback = bar.start_file(SHARD, size)  # the client found it wrong and starts again
+    assert bar.here == bar.total - size
     callback.update(size - 10)
     callback.update(-(size - 10))
     callback.update(size)
-    assert progress.bar.n == progress.bar.total
-    assert "6/6 files" in progress.bar.postfix
-    callback = progress.start_file(SHARD, size)  # its hash did not match: the client begins anew
+    assert bar.here == bar.total
+    callback = bar.start_file(SHARD, size)  # its hash did not match: the client begins anew
     callback.update(size)
-    assert progress.bar.n == progress.bar.total
-    progress.bar.close()
-
-
-def test_reasons_name_the_status():
-    for status in (401, 403, 404, 429):
-        assert faults.reason(status) == faults.STATUS[status]
-    assert "HTTP 502" in faults.reason(502)
+    assert bar.here == bar.total

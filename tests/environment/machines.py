@@ -1,15 +1,13 @@
 """Described machines: what `check` and the wheels are tried on."""
 
-import re
 from dataclasses import replace
 
 from helpers import GB, GIB
-from helpers.environment import Gpu, Machine, check, requirements
+from helpers.environment import Gpu, Machine, check, lowest_versions, requirements
 from helpers.environment.model_folder import FolderState
 
 RTX_3090 = Gpu("NVIDIA GeForce RTX 3090", 24 * GIB, 8.6)
-#: The versions of requirements.txt: of a range, its lower end.
-PACKAGES = {name: re.search(r"[\d.]+", text)[0] for name, text in requirements().items()}
+PACKAGES = lowest_versions()
 
 AUTODL = Machine(
     packages=PACKAGES | {"torch": "2.9.1"},

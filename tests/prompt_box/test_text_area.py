@@ -12,7 +12,7 @@ numbers = itertools.count(1)
 
 
 class EnterKey:
-    """What `enter.js` does: it writes a message, and reads the answers."""
+    """What `send.js` does: it writes a message, and reads the answers."""
 
     def __init__(self, box):
         self.outbox, self.inbox = hidden_widgets(box)

@@ -46,6 +46,27 @@ def test_a_backward_pass_in_the_block():
     assert_routing_of(model, recorder.routing, REPETITIVE)
 
 
+@torch.no_grad()
+def test_a_layer_that_runs_alone_is_no_text():
+    model = make_endless()
+    hidden = torch.ones(1, 5, 32)
+    with RoutingRecorder(model) as recorder:
+        model.model.layers[0].mlp(hidden)
+        model(torch.tensor(REPETITIVE))
+        model.model.layers[0].mlp(hidden)
+    assert_routing_of(model, recorder.routing, REPETITIVE)
+
+
+def test_gradients_with_checkpoints():
+    """The layers run a second time, in the backward pass."""
+    model = make_endless().train()
+    model.gradient_checkpointing_enable()
+    ids = torch.tensor(REPETITIVE)
+    with RoutingRecorder(model) as recorder:
+        model(ids, labels=ids, use_cache=False).loss.backward()
+    assert_routing_of(model.eval(), recorder.routing, REPETITIVE)
+
+
 GUESSES = {
     "prompt lookup": {"prompt_lookup_num_tokens": 3},
     "prompt lookup, dropping the cache": {"prompt_lookup_num_tokens": 3, "return_dict_in_generate": False},

@@ -104,13 +104,21 @@ def watch_routing(model) -> dict[str, list]:
     return turns
 
 
+def watch(function) -> int:
+    """Peak in bytes of the tensors that exist while a function runs, without those that were there before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        function()
+    return peak_of_tensors(profiler)
+
+
 def measure(
     config, dtype, attention, experts, batch, prompt, new, padding, sampling=False, seed=0
 ) -> tuple[int, dict]:
     """Peak in bytes of a real generate(), weights excluded, and the routing as `watch_routing` gives it."""
     model = build(config, dtype, attention, experts, seed)
     turns = watch_routing(model)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+
+    def generate():
         ids = torch.randint(10, 400, (batch, prompt))
         mask = torch.ones_like(ids)
         if padding:
@@ -120,7 +128,8 @@ def measure(
                 padded = 1
             mask[0, :padded] = 0
         model.generate(ids, attention_mask=mask, max_new_tokens=new, do_sample=sampling)
-    return peak_of_tensors(profiler), turns
+
+    return watch(generate), turns
 
 
 def predict(config, dtype, attention, experts, turns=None, **request) -> int:

@@ -8,7 +8,8 @@ from accelerate.utils import infer_auto_device_map
 from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, modeling_utils
 from transformers.integrations import accelerate as planner
 
-from helpers import GIB, compat, vram
+from helpers import GB, GIB, compat, vram
+from helpers.environment import CUDA_CONTEXT, REAL_MODEL, Card, Kind, Memory, decide
 
 CONFIGS = {
     "real": vram.load_config("real"),
@@ -117,7 +118,8 @@ def test_verdicts(two_cards):
     single = {"model": "real", "gpus": ["24GiB"]}
     assert vram.verdict(vram.forecast(**single), **single) == (
         "The GPUs lack 6.96 GiB for the weights: take 2 such GPUs. "
-        "With that in RAM, every token waits at least 0.37 s for it."
+        "The model fits only with RAM and runs slowly: 26.7 GiB in bfloat16, 19.7 GiB on the GPUs, "
+        "7.0 GiB in RAM, at least 0.38 s per token."
     )
 
 
@@ -125,5 +127,30 @@ def test_cards_that_hold_the_model():
     found = vram.cards("real", prompt=2048)
     assert found.keys() == vram.CARDS.keys()
     assert found["V100 16 GB"] is None
+    assert found["V100 32 GB"] == 2
     assert found["RTX 3090, RTX 4090, A10"] == 2
     assert found["H200"] == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "bf16"),
+    [
+        (2, 16 * GB, False),
+        (2, 32 * GB, False),
+        (1, 24 * GIB, True),
+        (2, 24 * GIB, True),
+        (4, 8 * GIB, True),
+        (1, 32 * GB, True),
+    ],
+)
+def test_forecast_and_environment_check_agree(count, size, bf16):
+    """On whether the weights fit on these GPUs; the loader asks the same function."""
+    cards = tuple(Card("GPU", total=size, free=size - CUDA_CONTEXT, bf16=bf16) for _ in range(count))
+    answer = decide(REAL_MODEL, Memory(cards=cards, ram=2**60))
+    dtype = "bfloat16"
+    if not bf16:
+        dtype = "float32"
+    result = vram.forecast("real", [size] * count, dtype=dtype, prompt=256, new=64)
+    assert result["fits"] == (answer.kind is Kind.GPUS)
+    if answer.kind is Kind.GPUS:
+        assert [row["weights"] for row in result["gpus"]] == list(answer.on_gpus)

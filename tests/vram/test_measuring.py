@@ -6,16 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
+from profiled_runs import watch
 
-from helpers.vram.measuring import MemoryEvent, is_scratch, peak_of_tensors
-
-
-def watch(function) -> int:
-    """Peak of the tensors that `function` creates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
-    return peak_of_tensors(profiler)
+from helpers.vram.measuring import MemoryEvent, is_scratch
 
 
 def test_tensors_that_live_at_the_same_time_add_up():

@@ -27,9 +27,15 @@ def run_command(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nowhere"], "nowhere has no model config: give a model folder, or real."),
-        (["real", "--batch", "0"], "Batch 0, prompt 2048, new 512: each must be at least 1."),
-        (["real", "--gpus", "many"], "`size` many is not in a valid format"),
+        (["nowhere"], "'nowhere' is no folder and no model that the course knows"),
+        (["real", "--batch", "0"], "Batch 0, prompt 2048, new 512: each must be a whole number, at least 1."),
+        (["real", "--gpus", "many"], "many is no size of a GPU: give one such as 24GiB or 24GB."),
+        (["real", "--gpus", "0GB"], "0GB is no size of a GPU"),
+        (["real", "--dtype", "float8_e4m3fn"], "The forecast does not know the dtype 'float8_e4m3fn'"),
+        (["real", "--dtype", "int8"], "take bfloat16, float16, float32."),
+        (["real", "--attention", "magic"], "The forecast does not know the attention 'magic'"),
+        (["real", "--experts", "magic"], "The forecast does not know the experts 'magic'"),
+        (["somebody/else"], "The config of somebody/else is not on this machine"),
     ],
 )
 def test_bad_input_gets_one_sentence(arguments, sentence, run_command):
@@ -57,5 +63,24 @@ def test_command_prints_json(run_command):
 
 def test_command_says_what_else_fits(run_command):
     lines = run_command(EMBEDDED_MODEL, "--fits")
-    assert re.fullmatch(r"Largest that fits, all else equal: prompt [\d,]+, batch [\d,]+\.", lines[4])
-    assert len(lines) == 5 + len(vram.CARDS)
+    assert re.fullmatch(r"Largest that fits, all else equal: prompt 1,536, batch [\d,]+\.", lines[4])
+    limit = r"The prompt ends where the model's 2,048 tokens do; memory alone would allow [\d,]+\."
+    assert re.fullmatch(limit, lines[5])
+    assert len(lines) == 6 + len(vram.CARDS)
+
+
+def test_command_says_that_a_request_is_too_long(run_command):
+    lines = run_command("real", "--gpus", "80GiB", "--prompt", "100000", "--new", "1")
+    assert lines[-1].startswith(
+        "The model was made for 32,768 tokens, and prompt and answer have 67,233 more: "
+        "take a shorter prompt. The memory would do: "
+    )
+
+
+@pytest.mark.parametrize("name", ["real", "Qwen/Qwen1.5-MoE-A2.7B-Chat", "qwen1.5-moe-a2.7b-chat"])
+def test_names_of_the_real_model(name):
+    assert vram.load_config(name).num_experts == 60
+
+
+def test_embedded_is_the_embedded_model():
+    assert vram.load_config("embedded").num_experts == vram.load_config(EMBEDDED_MODEL).num_experts

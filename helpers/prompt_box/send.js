@@ -1,4 +1,4 @@
-// Enter in the text area of the prompt box sends its text; Shift+Enter begins a new line.
+// Enter in the text area of the prompt box sends its text, as a click on Send does; Shift+Enter begins a new line.
 //
 // JupyterLab runs this when it shows the output that holds it: `element` is the place of that output, an
 // invisible part of the box. Beside it are two more. What is written into the "outbox" goes to the kernel, the
@@ -28,14 +28,28 @@
     if (event.shiftKey || event.ctrlKey || event.altKey || event.metaKey) return;
     // Chinese input methods take Enter for themselves. Safari says so only by the key code.
     if (event.isComposing || event.keyCode === 229) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    const text = event.target.value;
-    const canSend = !find(".chat-send").disabled;
-    if (canSend && sent === null && text.trim() !== "") send(text);
+    take(event);
+    send();
   }
 
-  function send(text) {
+  function onClick(event) {
+    const button = find(".chat-send");
+    if (!button?.contains(event.target)) return;
+    take(event); // the widget of the button would send the click without the text
+    send();
+    field().focus();
+  }
+
+  // Nobody else handles this event.
+  function take(event) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }
+
+  function send() {
+    const text = field().value;
+    const canSend = !find(".chat-send").disabled;
+    if (!canSend || sent !== null || text.trim() === "") return;
     sent = { id: Date.now(), text };
     inboxObserver.observe(find(".chat-inbox"), { childList: true, subtree: true, characterData: true });
     write(find(".chat-outbox textarea"), JSON.stringify(sent));
@@ -68,6 +82,7 @@
   const inboxObserver = new MutationObserver(onAnswer);
   // On the window and in the capture phase: before JupyterLab looks for its keyboard shortcuts.
   window.addEventListener("keydown", onKeyDown, true);
+  window.addEventListener("click", onClick, true);
   window.addEventListener("compositionstart", onComposition, true);
   window.addEventListener("compositionend", onComposition, true);
 
