@@ -35,7 +35,8 @@ def said(capsys, verdict: bool, right: bool) -> str:
     """The sentence that a check printed; its verdict must be what it says."""
     text = capsys.readouterr().out
     assert verdict is right
-    assert text.startswith("Right: " if right else "Not yet: ")
+    expected = "Right: " if right else "Not yet: "
+    assert text.startswith(expected)
     assert text.count("\n") == 1
     return text
 
@@ -138,6 +139,10 @@ def test_layers_in_ram(capsys):
 # --- exercise 4 ---
 
 
+#: Where a fault reads the logits, if not at the last position.
+POSITIONS = {"first position": 0}
+
+
 def greedy(model, inputs, limit, fault=""):
     """Greedy decoding, right or with one of the typical faults."""
     ends = model.generation_config.eos_token_id
@@ -159,9 +164,7 @@ def greedy(model, inputs, limit, fault=""):
             output = model(input_ids=fed, attention_mask=seen, past_key_values=cache)
         if fault != "no cache":
             cache = output.past_key_values
-        position = -1
-        if fault == "first position":
-            position = 0
+        position = POSITIONS.get(fault, -1)
         ids = output.logits[:, position].argmax(-1, keepdim=True)
         if fault == "worst":
             ids = output.logits[:, position].argmin(-1, keepdim=True)
