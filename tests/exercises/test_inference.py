@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2MoeConfig
 
 from helpers import EMBEDDED_MODEL
 from helpers.exercises import inference as checks
+from helpers.exercises.verdict import Outcome
 from helpers.inference import stream_chat
 
 CHAT = [{"role": "user", "content": checks.QUESTION}]
@@ -31,10 +32,10 @@ def batch(tokenizer):
     return tokenizer(["one", "one and two and three"], padding=True, padding_side="left", return_tensors="pt")
 
 
-def said(capsys, verdict: bool, right: bool) -> str:
+def said(capsys, verdict: Outcome, right: bool) -> str:
     """The sentence that a check printed; its verdict must be what it says."""
     text = capsys.readouterr().out
-    assert verdict is right
+    assert bool(verdict) is right
     expected = "Right: " if right else "Not yet: "
     assert text.startswith(expected)
     assert text.count("\n") == 1
