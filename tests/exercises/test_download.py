@@ -22,7 +22,7 @@ EMPTY = "put your answer into this cell"
 
 def assert_wrong(is_right, reason, capsys, secrets=()):
     """The answer is wrong, the reason says why in one paragraph, and what is right is not given away."""
-    assert is_right is False
+    assert not is_right
     text = capsys.readouterr().out
     assert text.startswith("Not yet: ")
     assert reason in text
@@ -34,7 +34,7 @@ def assert_wrong(is_right, reason, capsys, secrets=()):
 def assert_right(is_right, addition, capsys):
     """The answer is right, and something is said about it."""
     text = capsys.readouterr().out
-    assert is_right is True, text
+    assert is_right, text
     assert text.startswith("Right: ") and addition in text
 
 
