@@ -45,7 +45,7 @@ MARKS = {TAKE: "✓ ", ALSO: "", LEAVE: "✗ "}
 
 
 def chip(ax, x, y, width, text, kind) -> None:
-    """One choice: dark is what the course takes, light works too, dashed does not work."""
+    """One choice: dark is what the course takes, light works too, dashed is slow or does not work."""
     ax.add_patch(
         FancyBboxPatch(
             (x, y), width, 0.62, boxstyle="round,pad=0,rounding_size=0.15", linewidth=1.5, **STYLES[kind]
@@ -75,7 +75,7 @@ def main() -> None:
     for x, kind, text in (
         (0.05, TAKE, "this course"),
         (3.4, ALSO, "works too"),
-        (6.5, LEAVE, "does not work"),
+        (6.5, LEAVE, "slow, or not at all"),
     ):
         chip(ax, x, 0.05, 2.9 if kind == TAKE else 2.7 if kind == ALSO else 3.4, text, kind)
     path = Path(__file__).with_name("autodl_choices.png")

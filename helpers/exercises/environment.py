@@ -1,4 +1,8 @@
-"""Checks of notebook 01: a count of parameters from nothing, and machines that a learner describes."""
+"""Checks of notebook 01: a count of parameters from nothing, and machines that a learner describes.
+
+What they say of a right answer does not repeat it: JupyterLab opens the outputs of solutions when all cells
+are run.
+"""
 
 from itertools import combinations
 
@@ -121,7 +125,7 @@ def check_eight_experts(activated):
     right = ACTIVATED + LAYERS * (8 - CHOSEN) * EXPERT
     if activated == right:
         return (
-            f"{right / BILLION:.2f} billion instead of {ACTIVATED / BILLION:.2f}. The weights still take "
+            f"twice as many experts, but not twice {ACTIVATED / BILLION:.2f} billion. The weights still take "
             f"{2 * REAL_MODEL.total / GIB:.2f} GiB: the memory does not depend on how many are chosen."
         )
     if activated in EIGHT_EXPERTS_MISTAKES:
@@ -238,6 +242,6 @@ def check_smallest_card(gib):
     if gpu_line(gib - 1).verdict == "OK":
         raise WrongAnswerError(f"{gib} GiB is enough, and so is less.")
     return (
-        f"CUDA takes half a GiB, and a tenth of the rest stays free. Of {gib} GiB "
-        f"{0.9 * (gib - 0.5):.2f} count, and {weights:.2f} are needed."
+        "CUDA takes half a GiB, a tenth of the rest stays free, and what is left is just enough for "
+        f"{weights:.2f} GiB of weights. Such a card is not sold: the next size is 32 GB."
     )

@@ -35,8 +35,7 @@ class RoutingRecorder:
     Memory until the block ends, on the first router's device: k * (2 + bytes of a weight) per token and layer
     (16 bytes in bf16 with k = 4; a shared gate adds 2) and 18 bytes a token; after `generate()` also one
     layer of its KV cache, until the next pass. `counts_only` gives no `routing` but `counts`, tokens per
-    expert (L, all experts): 8 bytes each, and one pass at a time. A GPU is waited for at the end of the
-    block, and in passes without a cache.
+    expert (L, all experts): 8 bytes each. A GPU is waited for at the end, and in passes without a cache.
     """
 
     def __init__(self, model, *, keep_logits: bool = False, counts_only: bool = False):

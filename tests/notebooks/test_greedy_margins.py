@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 NOTEBOOKS = sorted((HERE.parents[1] / "notebooks" / "en").glob("*.ipynb"))
 #: In units of the logits. bf16 keeps 8 bits: a logit between 8 and 16 is a multiple of 1/16, from 16 to
 #: 32 of 1/8. Two that are rounded apart differ by that much, so a smaller lead can turn round.
-LIMIT = 0.06
+LIMIT = 0.25
 
 
 def greedy_answers(notebook: nbformat.NotebookNode, folder: Path, tmp_path: Path) -> list[dict]:

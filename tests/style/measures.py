@@ -26,6 +26,8 @@ HEAVY = {
     "ipywidgets", "tokenizers", "safetensors", "numpy", "tqdm", "requests", "flash_attn", "playwright",
     "jupyterlab", "jupyter_server",
 }  # fmt: skip
+# Documented names: the methods of a NamedTuple, what IPython asks an object for, an unused value.
+PUBLIC_IN_SPITE = {"_replace", "_asdict", "_fields", "_repr_mimebundle_", "_"}
 BRANCHES = (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.IfExp, ast.comprehension, ast.match_case)
 LAYOUT = {
     tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
@@ -200,7 +202,7 @@ def private_names_of_others(source: Source) -> Iterator[tuple[ast.AST, str]]:
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name not in ("_repr_mimebundle_", "_")
+    return name.startswith("_") and not name.startswith("__") and name not in PUBLIC_IN_SPITE
 
 
 def measure(sources: list[Source], private_names: bool = True) -> Measures:
