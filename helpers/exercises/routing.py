@@ -1,4 +1,4 @@
-"""Checks of notebook 06: a router and a hook from nothing, shares of probability and load, bytes from a disk."""
+"""Checks of notebook 06: a router and a hook from nothing, shares of probability and load, bytes to read."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,6 @@ LAYERS = 24
 EXPERTS = 60
 CHOSEN = 4
 EXPERT_BYTES = 3 * 2048 * 1408 * 2  # three matrices in bf16
-SHARED_BYTES = 3 * 2048 * 5632 * 2
 
 TOLERANCE = 1e-3  # of a probability
 PARTS = "scores, weights and experts"
@@ -39,14 +38,14 @@ class CheckedRouter(torch.nn.Module):
         self.top_k = top_k
 
     def forward(self, states):
-        """Scores (tokens, experts), weights and experts, both (tokens, k), of states (tokens, hidden size)."""
+        """Scores (tokens, experts), weights and experts (tokens, k) of states (tokens, hidden size)."""
         scores = self.scores(states)
         weights, experts = scores.softmax(-1).topk(self.top_k)
         return scores, weights, experts
 
 
 def random_numbers(*shape: int) -> torch.Tensor:
-    """The same numbers each time, without a change of the learner's own random numbers."""
+    """The same numbers each time; the learner's own random numbers stay as they are."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(6))
 
 
@@ -154,7 +153,7 @@ def check_experts(answer, scores, top_k: int) -> None:
         raise WrongAnswerError("those are the experts with the smallest scores.")
     if torch.equal(answer, scores.softmax(0).topk(top_k).indices):
         raise WrongAnswerError(
-            "your softmax runs over the tokens. Each token shares its 1 among the experts: which dimension is it?"
+            "your softmax runs over the tokens. Each token shares its 1 among the experts: which dimension?"
         )
     raise WrongAnswerError("the experts are not those with the largest scores of each state.")
 
@@ -169,7 +168,7 @@ def check_weights(answer, scores, experts) -> None:
         raise WrongAnswerError("those are the weights of all experts: return those of the chosen ones.")
     if are_close(answer, right / right.sum(-1, keepdim=True)):
         raise WrongAnswerError(
-            "your weights sum to 1: the softmax runs over the chosen scores only, or the weights were divided by "
+            "your weights sum to 1: the softmax runs over the chosen scores only, or they were divided by "
             "their sum. With norm_topk_prob=false the experts that were not chosen keep their share."
         )
     if are_close(answer, scores.gather(-1, experts)):
@@ -188,7 +187,7 @@ def check_weights(answer, scores, experts) -> None:
 
 @verdict
 def check_silenced(run_without):
-    """A function `run_without(router, states, expert)`: what the router returns, the expert with weight 0."""
+    """A function `run_without(router, states, expert)`: what the router returns, but with this weight 0."""
     if not callable(run_without):
         raise WrongAnswerError("hand over the function itself, without brackets.")
     router = CheckedRouter(12, 8, 3)
@@ -243,8 +242,8 @@ def compare_silenced(before: RouterParts, after: RouterParts, expert: int) -> No
         raise WrongAnswerError("you silenced all others, and kept the one.")
     if ((after.weights == 0).all(0) & (before.weights != 0).any(0)).any():
         raise WrongAnswerError(
-            "you silenced a place in the list of chosen experts, not an expert: it stands in another place for each "
-            "token. Compare `experts` with the number."
+            "you silenced a place in the list of chosen experts, not an expert: its place is another one for "
+            "each token. Compare `experts` with the number."
         )
     if are_close(after.weights, right / right.sum(-1, keepdim=True)):
         raise WrongAnswerError("the other weights have changed, too: do not divide by their sum.")
@@ -269,8 +268,8 @@ def check_chosen_share(routing, shares):
     right = chosen.sum(-1).mean(0)  # (layers,)
     if shares.shape != right.shape:
         raise WrongAnswerError(
-            f"your answer has the shape {shares.shape}, and one number for each of {len(right)} layers is asked "
-            "for: the sum over the chosen experts, then the mean over the tokens."
+            f"your answer has the shape {shares.shape}, and one number for each of {len(right)} layers is "
+            "asked for: the sum over the chosen experts, then the mean over the tokens."
         )
     if not np.allclose(shares, right, atol=0.01):
         raise WrongAnswerError(why_share_is_wrong(shares, chosen, right))
@@ -337,22 +336,19 @@ def compare_common(kind: str, answer: np.ndarray, english: np.ndarray, load: np.
     if np.isclose(answer, common.sum(axis=1).mean(), atol=0.005):
         return
     if np.isclose(answer, np.maximum(english, load).sum(axis=1).mean(), atol=0.005):
-        raise WrongAnswerError(
-            f"{answer:.2f} for {kind} takes the larger of both shares: common is the smaller."
-        )
+        raise WrongAnswerError(f"{answer:.2f} for {kind} takes the larger share: common is the smaller.")
     if np.isclose(answer, common.sum(), atol=0.005):
         raise WrongAnswerError(f"{answer:.2f} for {kind} is the sum of the layers: take their mean.")
     if np.isclose(answer, common.mean(), atol=0.0005):
-        raise WrongAnswerError(
-            f"{answer:.2f} for {kind} is the mean of the experts: take the sum of a layer."
-        )
+        raise WrongAnswerError(f"{answer:.2f} for {kind} is the mean of the experts: sum them up.")
     if answer > 1:
         raise WrongAnswerError(
-            f"{answer:.0f} for {kind} is no share: divide the counts of a layer by their sum before you compare."
+            f"{answer:.0f} for {kind} is no share: divide the counts of a layer by their sum "
+            "before you compare."
         )
     raise WrongAnswerError(
-        f"{answer:.2f} for {kind} is wrong: shares of a layer, the smaller of both for each expert, their sum, and "
-        "the mean of the layers."
+        f"{answer:.2f} for {kind} is wrong: shares of a layer, the smaller of both for each expert, their "
+        "sum, and the mean of the layers."
     )
 
 
@@ -366,10 +362,12 @@ BYTES_MISTAKES = {
     LAYERS * EXPERTS * EXPERT_BYTES: "those are all experts: a token needs only the chosen ones.",
     EXPERT_BYTES: "that is a single expert.",
     RIGHT_BYTES // 2: "those are parameters, or one byte for each: in bf16 each has two.",
-    RIGHT_BYTES * 2: "that is four bytes for each parameter: bf16 has two.",
+    RIGHT_BYTES * 2: (
+        "that is twice too much. A number in bf16 has two bytes, and the shared expert, as large as four "
+        "routed ones, would stay in memory."
+    ),
     RIGHT_BYTES // 3: "that is one matrix of each expert. It has three.",
     RIGHT_BYTES * 2 // 3: "that is two matrices of each expert. It has three.",
-    RIGHT_BYTES + LAYERS * SHARED_BYTES: "the shared expert works on every token: it would stay in memory.",
 }
 
 
@@ -380,7 +378,7 @@ def check_bytes_per_token(number):
         raise WrongAnswerError(f"a number of bytes is asked for, not {type(number).__name__}.")
     if number == RIGHT_BYTES:
         return (
-            f"{RIGHT_BYTES / GB:.2f} GB for each token that shares no expert with the one before. A disk that "
+            f"{RIGHT_BYTES / GB:.2f} GB for a token that shares no expert with the one before. A disk that "
             f"reads 3 GB in a second would need {RIGHT_BYTES / (3 * GB):.2f} seconds for it."
         )
     if number in BYTES_MISTAKES:
@@ -388,5 +386,6 @@ def check_bytes_per_token(number):
     if abs(number) < 1_000_000:
         raise WrongAnswerError(f"{number} is not in bytes: give all digits, they are checked.")
     raise WrongAnswerError(
-        f"{number:,} is wrong: layers, chosen experts, matrices of an expert, numbers of a matrix, bytes of each."
+        f"{number:,} is wrong: multiply layers, chosen experts, matrices of an expert, numbers of a "
+        "matrix, and the bytes of each."
     )
