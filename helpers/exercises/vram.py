@@ -161,7 +161,8 @@ def check_kv_cache(function):
     rights = [is_close(answer, kv_cache(case)) for answer, case in zip(answers, CASES, strict=True)]
     if all(rights):
         return (
-            "for both models. If every head of the queries had keys and values of its own, the caches would be "
+            "for both models. If every head of the queries had keys and values of its own, the "
+            "caches would be "
             "eight and four times as large: this is what grouped-query attention saves."
         )
     if any(rights):
@@ -177,7 +178,8 @@ def check_kv_cache(function):
     if answers[0] < kv_cache(CASES[0]):
         direction = "small"
     raise WrongAnswerError(
-        f"{answers[0]:,} bytes for {CASES[0].name} is too {direction}. Begin with one token in one layer: a key "
+        f"{answers[0]:,} bytes for {CASES[0].name} is too {direction}. Begin with one token in one "
+        "layer: a key "
         "and a value for each head that has them; then layers, tokens and batch."
     )
 
@@ -249,7 +251,8 @@ def check_longest_prompt(prompt):
     if abs(prompt / right - 1) <= 2 * NEAR:
         return (
             "the forecast's own search (section 8.2) differs by one or two percent: it also counts what the "
-            "formula leaves out. But the model was trained for fewer positions: nobody taught it to use such a prompt."
+            "formula leaves out. But the model was trained for fewer positions: nobody taught it to "
+            "use such a prompt."
         )
     if prompt in (32_768, 32_768 - 512):
         raise WrongAnswerError("that is the limit of the model. The question is what the memory allows.")
@@ -287,7 +290,8 @@ def check_mixtral_cards(count):
                 f"{count} x 24 GiB are less than the weights alone, {weights / GIB:.1f} GiB."
             )
         raise WrongAnswerError(
-            f"{count} x 24 GiB are more than the {weights / GIB:.1f} GiB of weights, and it does not fit: a layer "
+            f"{count} x 24 GiB are more than the {weights / GIB:.1f} GiB of weights, and it does not "
+            "fit: a layer "
             "is never cut in two, each card has a CUDA context, and the request needs room as well."
         )
     if count > 1 and forecast(MixtralConfig(dtype="bfloat16"), gpus=["24GiB"] * (count - 1))["fits"]:
@@ -369,10 +373,12 @@ def check_two_arrays(function):
     arrays = ledger.peak[0] / result.nbytes
     if arrays > 2:
         raise WrongAnswerError(
-            f"the result is right, and {arrays:.3g} arrays are alive at the peak. Which operation makes a new array "
+            f"the result is right, and {arrays:.3g} arrays are alive at the peak. Which operation "
+            "makes a new array "
             "although one is there that nobody needs any more?"
         )
     return (
-        "a third of the peak is gone. During training it could not be done: there the array before silu is needed "
+        "a third of the peak is gone. During training it could not be done: there the array before "
+        "silu is needed "
         "once more, for the gradient."
     )

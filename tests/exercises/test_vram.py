@@ -26,7 +26,7 @@ TWO_CARDS = ["24GiB", "24GiB"]
 
 def assert_wrong(is_right, reason, capsys, secrets=()):
     """The answer is wrong, the reason says why, and what is right is not given away."""
-    assert is_right is False
+    assert not is_right
     text = capsys.readouterr().out
     assert text.startswith("Not yet: ")
     assert reason in text
@@ -56,7 +56,7 @@ def test_the_cache_is_that_of_transformers(case):
 
 
 def test_a_right_function(capsys):
-    assert check_kv_cache(right_cache) is True
+    assert check_kv_cache(right_cache)
     text = capsys.readouterr().out
     assert text.startswith("Right: ")
     assert not any(f"{kv_cache(case):,}" in text for case in CASES)
@@ -115,7 +115,7 @@ def test_two_mistakes_at_once(capsys):
         return 8 * right_cache(config, batch, tokens) / config["num_hidden_layers"]
 
     assert_wrong(check_kv_cache(wrong), "bits", capsys)
-    assert check_kv_cache(wrong) is False
+    assert not check_kv_cache(wrong)
     assert "one layer" in capsys.readouterr().out
 
 
@@ -148,7 +148,7 @@ def test_the_longest_prompt_agrees_with_the_search():
 
 @pytest.mark.parametrize("off", [0, -150, 150])
 def test_the_longest_prompt(off, capsys):
-    assert check_longest_prompt(longest_prompt(Budget()) + off) is True
+    assert check_longest_prompt(longest_prompt(Budget()) + off)
     assert str(longest_prompt(Budget())) not in capsys.readouterr().out.replace(",", "")
 
 
@@ -176,7 +176,7 @@ def test_wrong_prompts(answer, reason, capsys):
 
 
 def test_the_cards_for_mixtral(capsys):
-    assert check_mixtral_cards(5) is True
+    assert check_mixtral_cards(5)
     text = capsys.readouterr().out
     assert text.startswith("Right: ") and "5" not in text.replace("Qwen1.5", "")
 
@@ -221,7 +221,7 @@ def deletes_first(x, gate, up):
 
 @pytest.mark.parametrize("function", [in_place, deletes_first])
 def test_two_arrays(function, capsys):
-    assert check_two_arrays(function) is True
+    assert check_two_arrays(function)
     assert capsys.readouterr().out.startswith("Right: ")
 
 
