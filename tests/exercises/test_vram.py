@@ -46,7 +46,7 @@ def right_cache(config, batch, tokens):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_cache_is_that_of_transformers(case):
     """The forecast lets transformers' own model fill its cache."""
-    from transformers import MixtralConfig, Qwen3MoeConfig
+    from transformers import MixtralConfig, Qwen3MoeConfig  # imported late: takes seconds
 
     kinds = {"Qwen3-30B-A3B": Qwen3MoeConfig, "Mixtral 8x7B": MixtralConfig}
     config = kinds[case.name](**case.config)
