@@ -100,7 +100,7 @@ def check_bold(bold: Callable) -> str:
 
 # Not sorted, no two alike, and no sum of them lands on a limit.
 SHARES = (0.08, 0.45, 0.02, 0.30, 0.15)
-LIMITS = (0.40, 0.70, 0.80, 0.99)
+LIMITS = (0.12, 0.70, 0.80, 0.99)
 
 
 def kept_by_top_p(shares: tuple[float, ...], p: float) -> list[int]:
