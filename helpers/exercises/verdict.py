@@ -8,7 +8,21 @@ class WrongAnswerError(Exception):
     """Raised inside a check: its text says what is wrong with the answer, and where to look."""
 
 
-def verdict(check: Callable[..., str]) -> Callable[..., bool]:
+class Outcome:
+    """Whether an answer is right, true or false in an `if`. As the last line of a cell it shows nothing."""
+
+    def __init__(self, is_right: bool, sentence: str):
+        self.is_right = is_right
+        print(sentence)
+
+    def __bool__(self) -> bool:
+        return self.is_right
+
+    def _ipython_display_(self) -> None:
+        """What IPython calls to show the value of a cell: the sentence has been printed already."""
+
+
+def verdict(check: Callable[..., str]) -> Callable[..., Outcome]:
     """Turn `check` into a function that prints its verdict and returns whether the answer is right.
 
     `check(answer, ...)` returns a sentence of praise that adds something to know, or raises
@@ -18,20 +32,16 @@ def verdict(check: Callable[..., str]) -> Callable[..., bool]:
     """
 
     @functools.wraps(check)
-    def run(*answers, **options) -> bool:
+    def run(*answers, **options) -> Outcome:
         if all(answer is None or answer is Ellipsis for answer in answers):
-            print("Not yet: put your answer into this cell, and run it again.")
-            return False
+            return Outcome(False, "Not yet: put your answer into this cell, and run it again.")
         try:
             praise = check(*answers, **options)
         except WrongAnswerError as problem:
-            print(f"Not yet: {problem}")
-            return False
+            return Outcome(False, f"Not yet: {problem}")
         except Exception as error:
             what = (str(error).strip() or "no message").splitlines()[0]
-            print(f"Not yet: your answer cannot be checked ({type(error).__name__}: {what}).")
-            return False
-        print(f"Right: {praise}")
-        return True
+            return Outcome(False, f"Not yet: your answer cannot be checked ({type(error).__name__}: {what}).")
+        return Outcome(True, f"Right: {praise}")
 
     return run

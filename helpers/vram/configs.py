@@ -1,8 +1,8 @@
 """The config of a model, read and checked: what the forecast knows, and one sentence for everything else.
 
 A forecast of a model that it does not understand would be a wrong number. So there is one list of the kinds
-of models whose forecasts are compared with real runs (`tests/vram/test_architectures.py`), and every other
-config is refused before any work is done. No network, and no code from outside.
+of models whose forecasts are compared with real runs (`tests/vram/test_forecast_architectures.py`), and every
+other config is refused before any work is done. No network, and no code from outside.
 """
 
 import json

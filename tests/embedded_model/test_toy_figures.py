@@ -126,11 +126,14 @@ def test_the_two_introductions(ask, options):
 
 
 @pytest.mark.parametrize(("language", "template"), [("en", "What is {x}?"), ("zh", "什么是{x}？")])
-def test_every_subject_has_its_usual_answer(ask, language, template):
+def test_every_subject_has_a_right_answer(ask, language, template):
     subjects = [subject[language] for subject in corpus.ENTRIES["subject"]]
     answers = ask([measure.chat_of(template.format(x=subject["names"][0])) for subject in subjects])
-    wrong = [s["names"][0] for s, answer in zip(subjects, answers, strict=True) if answer != s["answer"]]
-    assert len(wrong) <= 3, wrong
+    right = [corpus.wordings(subject, language) for subject in corpus.ENTRIES["subject"]]
+    assert measure.marks(answers, right).count(False) <= 3
+    first = [(subject["answer"],) for subject in subjects[: corpus.FIRST_SUBJECTS]]
+    usual = measure.marks(answers[: corpus.FIRST_SUBJECTS], first)
+    assert usual.count(True) >= 0.8 * len(usual)
 
 
 def test_questions_typed_in_other_ways(ask):
@@ -225,8 +228,6 @@ def test_one_expert_matters_to_one_kind_of_text(model, tokenizer, results):
     added = sorted((without[kind] - intact[kind] for kind in intact), reverse=True)
     assert added[0] >= 0.3
     assert added[1] <= 0.1
-    with measure.changed_weights(model, lambda layer, experts, weights: weights):
-        assert measure.answer_losses(model, tokenizer, few[:1]) is not None
 
 
 def test_top_1_is_clearly_worse_than_top_4(model, tokenizer):

@@ -38,7 +38,7 @@ CARELESS = replace(RENTED, disk="system disk", free_disk=22 * GB)
 
 def assert_wrong(is_right, reason, capsys, secrets=()):
     """The answer is wrong, the reason says why, and what is right is not given away."""
-    assert is_right is False
+    assert not is_right
     text = capsys.readouterr().out
     assert text.startswith("Not yet: ")
     assert reason in text

@@ -24,10 +24,18 @@ def check_half(answer):
     ],
 )
 def test_the_verdict(answer, right, text, capsys):
-    assert check_half(answer) is right
+    assert bool(check_half(answer)) is right
     assert capsys.readouterr().out.startswith(text)
 
 
 def test_the_name_and_the_docstring_stay():
     assert check_half.__name__ == "check_half"
     assert check_half.__doc__ == "A check such as those of the notebooks."
+
+
+def test_a_cell_shows_the_sentence_only():
+    from IPython.core.interactiveshell import InteractiveShell  # imported late: takes half a second
+
+    shell = InteractiveShell.instance()
+    data, _ = shell.display_formatter.format(check_half(42))
+    assert data == {}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ADDRESS
+from lab_run import ADDRESS
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDINARY_USER = "nobody"

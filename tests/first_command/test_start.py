@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import ADDRESS, ROOT
+from lab_run import ADDRESS, ROOT
 
 from helpers import start
 

@@ -69,6 +69,18 @@ def short_settings(flags: set[str]) -> list[CpuSetting]:
     return [make_setting("own", {}, 1, flags), make_setting("oldest", oldest, 1, flags)]
 
 
+def aten_variables(value: str, flags: set[str]) -> dict[str, str]:
+    """PyTorch's own kernels as `value` says. On a processor with AMX, oneDNN must be held back with them.
+
+    PyTorch 2.13 would hand its older kernels matrices packed for AMX, and stop with "pack_vnni2 is only
+    supported when avx512 is supported". No processor has AMX without AVX-512, so no learner meets that.
+    """
+    variables = {"ATEN_CPU_CAPABILITY": value}
+    if value != "avx512" and "amx_bf16" in flags:
+        variables["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"
+    return variables
+
+
 def all_settings(flags: set[str]) -> list[CpuSetting]:
     """The short ones and every single setting of each variable, with one and with two threads."""
     settings = []
@@ -76,7 +88,7 @@ def all_settings(flags: set[str]) -> list[CpuSetting]:
         for setting in short_settings(flags):
             settings.append(make_setting(setting.name, setting.variables, threads, flags))
         for value in ATEN:
-            settings.append(make_setting(f"ATen {value}", {"ATEN_CPU_CAPABILITY": value}, threads, flags))
+            settings.append(make_setting(f"ATen {value}", aten_variables(value, flags), threads, flags))
         for value in ONEDNN:
             settings.append(make_setting(f"oneDNN {value}", {"ONEDNN_MAX_CPU_ISA": value}, threads, flags))
     return settings

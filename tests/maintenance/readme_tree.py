@@ -33,6 +33,7 @@ SAID_HERE = {
     "helpers/embedded_model/*token*": "Its tokenizer",
     "helpers/embedded_model/*.jinja": "Its chat template, ChatML as in the real model",
     "helpers/embedded_model/*config.json": "Its shape, and how it generates",
+    "tests/embedded_model/function_values.json": "What the functions of the embedded model must return",
     "helpers/embedded_model/training_results.json": "Figures of its training, for the model card",
     "helpers/vram/*.config.json": "The configuration of the real model",
     "helpers/prompt_box/*.css": "How the box looks",

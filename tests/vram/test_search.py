@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from test_real_model import real_config_with
+from test_real_config import real_config_with
 
 from helpers import GIB, vram
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from architectures import ARCHITECTURES, REQUESTS, config_of
+from forecast_architectures import ARCHITECTURES, REQUESTS, config_of
 from profiled_runs import build, watch
 from transformers import LlamaConfig, MistralConfig
 
