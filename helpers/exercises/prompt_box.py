@@ -69,7 +69,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 def check_bold(bold: Callable) -> str:
     """Whether `bold(text)` is HTML with every `**word**` in bold, and everything else as it was typed."""
     if not callable(bold):
-        raise WrongAnswerError("define a function `bold` and hand over its name, without brackets.")
+        raise WrongAnswerError("define a function and hand over its name, without brackets.")
     plain = bold("no stars")
     if plain is None or plain is ...:
         raise WrongAnswerError("your function returns nothing yet.")
@@ -148,24 +148,30 @@ def explain_shares(answer: list[float], right: list[float], p: float) -> str:
     return f"with p = {p} the right tokens are kept, but their shares have changed against each other."
 
 
+def read_shares(top_p: Callable, p: float) -> list[float]:
+    """What the function makes of `SHARES`; WrongAnswerError if that is no list of the same length."""
+    given = list(SHARES)
+    answer = top_p(given, p)
+    if answer is None or answer is ...:
+        raise WrongAnswerError("your function returns nothing yet.")
+    answer = [float(share) for share in answer]
+    if given != list(SHARES):
+        raise WrongAnswerError("your function changes the list that it is given. Work on a new one.")
+    if len(answer) != len(SHARES):
+        raise WrongAnswerError(
+            f"{len(SHARES)} probabilities went in and {len(answer)} came out. What is cut gets a zero "
+            "and keeps its place."
+        )
+    return answer
+
+
 @verdict
 def check_top_p(top_p: Callable) -> str:
     """Whether `top_p(probabilities, p)` is the list of probabilities after the cut, in the old order."""
     if not callable(top_p):
-        raise WrongAnswerError("define a function `top_p` and hand over its name, without brackets.")
+        raise WrongAnswerError("define a function and hand over its name, without brackets.")
     for p in LIMITS:
-        given = list(SHARES)
-        answer = top_p(given, p)
-        if answer is None or answer is ...:
-            raise WrongAnswerError("your function returns nothing yet.")
-        answer = [float(share) for share in answer]
-        if given != list(SHARES):
-            raise WrongAnswerError("your function changes the list that it is given. Work on a new one.")
-        if len(answer) != len(SHARES):
-            raise WrongAnswerError(
-                f"{len(SHARES)} probabilities went in and {len(answer)} came out. What is cut gets a zero "
-                "and keeps its place."
-            )
+        answer = read_shares(top_p, p)
         right = kept_by_top_p(SHARES, p)
         kept = [position for position, share in enumerate(answer) if share > 0]
         if kept != sorted(right):

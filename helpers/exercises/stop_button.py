@@ -87,6 +87,16 @@ def recorded_thread_errors() -> Iterator[list[BaseException]]:
         threading.excepthook = before
 
 
+def read_text(text: str, pieces: list[str]) -> None:
+    """Whether `text`, which was shown after these pieces, is all of them."""
+    wanted = "".join(pieces)
+    if text == wanted:
+        return
+    if text == pieces[-1]:
+        raise WrongAnswerError("each piece replaces the one before it. Show the whole text so far.")
+    raise WrongAnswerError(f"after {len(pieces)} pieces {text!r} is shown, not {wanted!r}.")
+
+
 class Trial:
     """One answer that `start(pieces, show, stop_button)` shows."""
 
@@ -151,7 +161,7 @@ class Trial:
         for number in range(1, count + 1):
             try:
                 self._wait_for(number)
-                self._read(number)
+                read_text(self.shown[number - 1], self.pieces.texts[:number])
             except WrongAnswerError:
                 self.pieces.allow(COUNT + 1)  # so that the thread ends
                 raise
@@ -183,16 +193,6 @@ class Trial:
         if self._errors:
             error = self._errors[-1]
             raise WrongAnswerError(f"your thread ended with {type(error).__name__}: {error}.")
-
-    def _read(self, number: int) -> None:
-        """Whether text `number` is the one that has to be there."""
-        wanted = "".join(self.pieces.texts[:number])
-        text = self.shown[number - 1]
-        if text == wanted:
-            return
-        if text == self.pieces.texts[number - 1]:
-            raise WrongAnswerError("each piece replaces the one before it. Show the whole text so far.")
-        raise WrongAnswerError(f"after {number} pieces {text!r} is shown, not {wanted!r}.")
 
     def press_stop(self) -> None:
         """What a click on Stop does."""

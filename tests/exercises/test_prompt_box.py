@@ -29,7 +29,7 @@ def short_patience(monkeypatch):
 
 
 def assert_wrong(is_right, reason, capsys):
-    assert is_right is False
+    assert not is_right
     text = capsys.readouterr().out
     assert text.startswith("Not yet: ")
     assert reason in text
