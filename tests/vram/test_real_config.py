@@ -3,8 +3,8 @@
 The full-size model is only ever built on `meta`.
 """
 
-import hashlib
 import ast
+import hashlib
 import json
 import random
 from math import prod
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import GIB, vram
+from helpers import vram
 from helpers.vram.ledger import round_up
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/en/02_vram.ipynb"
