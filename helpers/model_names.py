@@ -19,7 +19,10 @@ EMBEDDED_MODEL_ID = "moe-course/embedded-toy-model"
 ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 #: The page of a model, as a browser's address line shows it.
-PAGE = re.compile(r"https?://[^/]*(?:modelscope|huggingface|hf-mirror)[^/]*/(?:models/)?([^/?#]+/[^/?#]+).*")
+PAGE = re.compile(
+    r"(?:https?://)?[\w.-]*\b(?:modelscope|huggingface|hf-mirror)\.[\w.]+/(?:models/)?([^/?#]+/[^/?#]+).*",
+    re.IGNORECASE,
+)
 
 HOW_TO_NAME = (
     f"give a model folder, real, embedded, {REAL_MODEL_ID}, its name without the owner, or another owner/name"
@@ -91,7 +94,7 @@ def read_id(typed: str) -> str | None:
     """The id that a text names, in the course's spelling; None if it names none."""
     page = PAGE.fullmatch(typed)
     if page:
-        typed = page[1]
+        typed = page[1].removesuffix(".git")  # the address from which git clones
     name = typed.rstrip("/").replace("___", ".")  # older clients wrote the dots of a name so
     for known in (REAL_MODEL_ID, EMBEDDED_MODEL_ID):
         bare = known.split("/")[1]
@@ -118,12 +121,14 @@ def _existing_folder(typed: str) -> Path | None:
     if is_file and path.name == "config.json":
         return path.parent
     if is_file:
-        raise CourseError(f"{path.name} is a file, not a model: name its folder, {path.parent}.")
+        raise CourseError(f"{path.name} is a file, not a model: name its folder, {path.parent.absolute()}.")
     return None
 
 
 def _unknown(typed: str) -> str:
     """The sentence for a text that names nothing."""
+    if "://" in typed:
+        return f"{typed[:200]} is no page of a model on ModelScope or Hugging Face: {HOW_TO_NAME}."
     if typed.startswith(("/", ".", "~")) or "\\" in typed or typed.count("/") > 1:
         return f"There is no folder {typed[:200]}: correct the path, or {HOW_TO_NAME}."
     known = {"real": "real", "embedded": "embedded"}

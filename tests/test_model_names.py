@@ -24,6 +24,9 @@ OF_THE_REAL_MODEL = [
     "https://modelscope.cn/models/qwen/Qwen1.5-MoE-A2.7B-Chat",
     "https://www.modelscope.cn/models/Qwen/Qwen1.5-MoE-A2.7B-Chat/summary",
     "https://huggingface.co/Qwen/Qwen1.5-MoE-A2.7B-Chat?library=transformers",
+    "modelscope.cn/models/qwen/Qwen1.5-MoE-A2.7B-Chat",
+    "HTTPS://HuggingFace.co/Qwen/Qwen1.5-MoE-A2.7B-Chat/tree/main",
+    "https://www.modelscope.cn/qwen/Qwen1.5-MoE-A2.7B-Chat.git",
 ]
 
 

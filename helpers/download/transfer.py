@@ -158,4 +158,6 @@ class TransferBar:
     def __exit__(self, *error) -> None:
         self.drawing.__exit__(*error)
         if self.bar is not None:
+            # To the last byte: a notebook leaves a bar that is not full on the page, in red.
+            self.bar.update(self.here - self.bar.n)
             self.bar.close()

@@ -183,7 +183,8 @@ def place(size: ModelSize, memory: Memory, planner: Planner) -> Capacity:
         return replace(found, sentence=_sentence(size, memory, found))
     if memory.cards and bf16:
         return on_cards
-    return _plan(size, replace(memory, cards=()), planner, "bfloat16", explicit=True)
+    found = _plan(size, replace(memory, cards=()), planner, "bfloat16", explicit=True)
+    return replace(found, sentence=f"{found.sentence}{_why_no_gpu(size, memory)}")
 
 
 def _plan(size: ModelSize, memory: Memory, planner: Planner, dtype: str, explicit: bool) -> Capacity:
@@ -275,10 +276,10 @@ def _choices_of_cards(cards: tuple[Card, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def _is_better(found: Capacity, than: Capacity) -> bool:
-    """Whether an answer is of a better kind, or slow too but clearly faster."""
+    """Whether an answer is of a better kind, or slow too but clearly faster; two refusals are equal."""
     if found.kind.rank != than.kind.rank:
         return found.kind.rank < than.kind.rank
-    return found.kind is not Kind.GPUS and found.seconds < WORTH_HIDING * than.seconds
+    return found.kind not in (Kind.GPUS, Kind.NO) and found.seconds < WORTH_HIDING * than.seconds
 
 
 def _sentence(size: ModelSize, memory: Memory, found: Capacity) -> str:

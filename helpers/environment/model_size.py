@@ -3,7 +3,6 @@
 Sizes are numbers of parameters, so that one description serves every dtype; `block_bytes` gives bytes.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -11,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import CourseError
+from helpers.environment.model_config import EXPERT_COUNTS, check_sizes, is_quantized, read_settings
 from helpers.environment.model_folder import read_header
 
-#: What configs call the number of routed experts in a layer.
-EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
@@ -87,16 +85,23 @@ def size_from_parameters(
 def size_of_folder(folder: str | Path) -> ModelSize:
     """Size of a model folder, read from the headers of its safetensors files and its config.json.
 
-    CourseError when there are none, or when a header cannot be read.
+    CourseError when there are none, when a header cannot be read, and for what the loader does not load
+    either: a config that makes no sense, and quantized weights.
     """
     folder = Path(folder)
+    config = read_settings(folder / "config.json")
+    check_sizes(config)
+    if is_quantized(config, folder):
+        raise CourseError(
+            f"The weights of {folder.name} are quantized, which the course does not load: take the version "
+            "of the model in bfloat16."
+        )
     files = sorted(folder.glob("*.safetensors"))
+    experts = next((config[name] for name in EXPERT_COUNTS if config.get(name)), 0)
+    chosen = config.get("num_experts_per_tok")
+    tied = bool(config.get("tie_word_embeddings"))
     try:
         parameters = [entry for file in files for entry in _tensors(file)]
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        experts = next((config[name] for name in EXPERT_COUNTS if config.get(name)), 0)
-        chosen = config.get("num_experts_per_tok")
-        tied = bool(config.get("tie_word_embeddings"))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CourseError(f"The size of the model folder {folder.name} cannot be read: {error}.") from None
     if not parameters:

@@ -26,6 +26,8 @@ SHARED_MEMORY = "a GPU that shares the RAM has none of its own; torch.cuda.mem_g
 NOT_SHOWN = ("[N/A]", "[Not Supported]", "N/A")
 #: What nvidia-smi says when it fails -> what to do. The first that occurs in its answer counts.
 REMEDIES = {
+    "ended by signal": f"nvidia-smi crashes: {RESTART}; if that does not help, take another host",
+    "libnvidia-ml": "the driver's library is missing here: start with GPUs, or take an image that has it",
     "version mismatch": f"the driver was replaced while it was running: {RESTART}",
     "not a valid field": "this driver is too old for the course: take a host with driver 525.60.13 or newer",
     "is lost": f"a card has dropped out: {RESTART}; if it stays away, take another host",
@@ -40,6 +42,7 @@ REMEDIES = {
 }
 OTHER_REMEDY = f"run nvidia-smi in a terminal; {RESTART}; if that does not help, take another host"
 NO_NVIDIA_SMI = "none (no nvidia-smi)"
+NO_DEVICES = "No devices were found"
 NONE_LISTED = "nvidia-smi lists none"
 
 
@@ -73,7 +76,7 @@ class GpuReport:
 
 
 def ask(arguments: list[str], seconds: float = SECONDS) -> str:
-    """Run nvidia-smi and return all it says, whether it succeeds or not.
+    """Run nvidia-smi and return all it says, whether it succeeds or not; a line in () if it fails silently.
 
     FileNotFoundError if there is none, another OSError if it cannot be started, TimeoutError if it has not
     answered after `seconds`.
@@ -88,7 +91,12 @@ def ask(arguments: list[str], seconds: float = SECONDS) -> str:
             process.kill()
             raise TimeoutError(f"nvidia-smi gave no answer in {seconds:g} s") from None
         answer.seek(0)
-        return answer.read()
+        text = answer.read()
+    if process.returncode < 0:
+        return f"{text}\n(it was ended by signal {-process.returncode})"
+    if process.returncode and not text.strip():
+        return f"(nothing, and its exit status is {process.returncode})"
+    return text
 
 
 def read_gpus(seconds: float = SECONDS, root: str = "/") -> GpuReport:
@@ -191,11 +199,15 @@ def _problem(text: str, rows: list[dict[str, str]]) -> str:
     for row in rows:
         memory = row["memory.total"]
         if not memory.isdigit():
-            return f"nvidia-smi says of the memory of {row['name']}: {memory}"
-    complaints = [line.strip() for line in text.splitlines() if line.strip() and not _is_row(line)]
+            name = row["name"]
+            if name.startswith("["):  # not even its name can be read
+                name = "a GPU"
+            return f"nvidia-smi says of the memory of {name}: {memory}"
+    lines = [line.strip() for line in text.splitlines()]
+    complaints = [line for line in lines if line and not _is_row(line) and NO_DEVICES not in line]
     if rows:  # beside the GPUs it may also write warnings that do not matter here
         complaints = [line for line in complaints if any(known in line for known in REMEDIES)]
-    if not complaints or "No devices were found" in text:
+    if not complaints:
         return ""
     sentence = "".join(letter for letter in complaints[0] if letter.isprintable())
     return f"nvidia-smi says: {sentence[:200]}"

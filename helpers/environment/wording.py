@@ -42,7 +42,7 @@ def in_ram(used: int, total: int, counts: int, free: int | None) -> str:
 def on_gpus(used: tuple[int, ...], total: int, counts: list[int], free: list[int]) -> str:
     """As in "13.3 + 13.3 GiB on the GPUs (22.3 + 22.3 of 23.3 + 23.3 GiB free count)"."""
     if not used:
-        return "no GPU"
+        return "none on a GPU"
     room = " + ".join(f"{size / GIB:.1f}" for size in counts)
     return f"{amount(used, total)} on the GPUs ({room} of {amount(free, GIB)} free count)"
 

@@ -19,7 +19,22 @@ def cannot_load(model_dir: Path, error: Exception) -> CourseError:
             f"The memory ran out while {model_dir.name} was loaded ({first_line}): shut down the other "
             "kernels and programs that use it, restart this kernel, and load again."
         )
+    if "ignore_mismatched_sizes" in str(error):
+        return CourseError(
+            f"The weights of {model_dir.name} have other sizes than its config.json says: copy or download "
+            "the folder again, so that both are of the same model."
+        )
     return CourseError(
         f"transformers cannot load {model_dir.name} ({first_line}): a file is damaged, or of a kind that "
         "this version does not know."
+    )
+
+
+def weights_are_missing(model_dir: Path, missing: set[str]) -> CourseError:
+    """The sentence for weights that are not those of the model in config.json: transformers invents them."""
+    first = min(missing)
+    return CourseError(
+        f"{len(missing)} tensors of the model in config.json are not in the files of {model_dir.name}, such "
+        f"as {first}: transformers would fill them with random numbers. Copy or download the folder again, "
+        "so that both are of the same model."
     )

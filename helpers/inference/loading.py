@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from helpers.inference.attention import choose_attention, flash_attn_state
-from helpers.inference.errors import cannot_load
+from helpers.inference.errors import cannot_load, weights_are_missing
 from helpers.inference.memory import unused_gpus
 from helpers.inference.placement import SMALL_MODEL, find_placement
 
@@ -37,8 +37,9 @@ def load(model_dir: str | Path, offload_folder: str | Path | None = None):
         torch.set_num_threads(1)  # sharing out work this small costs more than the work itself
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             model_dir,
+            output_loading_info=True,
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation=attention.name,
@@ -46,4 +47,6 @@ def load(model_dir: str | Path, offload_folder: str | Path | None = None):
         )
     except Exception as error:  # whatever a broken file causes somewhere inside
         raise cannot_load(model_dir, error) from error
+    if found["missing_keys"]:
+        raise weights_are_missing(model_dir, set(found["missing_keys"]))
     return model, tokenizer

@@ -4,24 +4,25 @@ from pathlib import Path
 
 from helpers import CourseError
 from helpers.environment import ModelSize, size_from_parameters
-from helpers.environment.model_size import EXPERT_COUNTS
+from helpers.environment.model_config import EXPERT_COUNTS, check_sizes, is_quantized, read_settings
 from helpers.inference.errors import cannot_load
 
 
 def read_config(model_dir: Path):
-    """The config of a model folder; CourseError when it cannot be read, or is that of quantized weights."""
+    """The config of a model folder; CourseError when it makes no sense, or is that of quantized weights."""
     from transformers import AutoConfig  # imported late: it takes seconds
 
-    try:
-        config = AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
-    except Exception as error:  # whatever a damaged config causes somewhere inside
-        raise cannot_load(model_dir, error) from error
-    if getattr(config, "quantization_config", None):
+    settings = read_settings(model_dir / "config.json")
+    check_sizes(settings)
+    if is_quantized(settings, model_dir):
         raise CourseError(
             f"The weights of {model_dir.name} are quantized, which the course does not load: take the "
             "version of the model in bfloat16."
         )
-    return config
+    try:
+        return AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
+    except Exception as error:  # whatever a damaged config causes somewhere inside
+        raise cannot_load(model_dir, error) from error
 
 
 def meta_model(model_dir: Path, dtype: str):

@@ -6,11 +6,23 @@ other config is refused before any work is done. No network, and no code from ou
 """
 
 import json
+import re
 from pathlib import Path
 
 from transformers import AutoConfig
 
 from helpers import CourseError
+from helpers.environment.model_config import (
+    OPTIONAL_SIZES,
+    OTHER_NAMES,
+    SIZES,
+    check_size,
+    check_sizes,
+    damaged_config,
+    experts_fault,
+    is_quantized,
+    read_settings,
+)
 from helpers.model_names import resolve
 
 #: The official config.json of Qwen1.5-MoE-A2.7B-Chat, byte for byte.
@@ -55,36 +67,6 @@ DTYPES = ("bfloat16", "float16", "float32")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 EXPERTS = ("grouped_mm", "batched_mm", "eager")
 
-#: What may not be missing in a config, by the name that transformers gives it, with the largest value that
-#: makes sense. The second name is what the files of some models call it.
-SIZES = {
-    "vocab_size": 10**7,
-    "hidden_size": 10**6,
-    "num_hidden_layers": 1000,
-    "num_attention_heads": 10_000,
-}
-#: Sizes that may be missing, null or 0, because the model then has a rule of its own.
-OPTIONAL_SIZES = {
-    "num_key_value_heads": 10_000,
-    "head_dim": 10**5,
-    "intermediate_size": 10**7,
-    "max_position_embeddings": 10**9,
-    "sliding_window": 10**9,
-    "moe_intermediate_size": 10**7,
-    "shared_expert_intermediate_size": 10**7,
-    "num_experts": 10_000,
-    "num_local_experts": 10_000,
-    "n_routed_experts": 10_000,
-    "num_experts_per_tok": 10_000,
-}
-#: Names that the files of some models have for the same.
-OTHER_NAMES = {
-    "n_embd": "hidden_size",
-    "n_layer": "num_hidden_layers",
-    "n_head": "num_attention_heads",
-    "n_positions": "max_position_embeddings",
-}
-EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 LANGUAGE_MODELS = ("CausalLM", "LMHeadModel")  # what the names of classes that write text end with
 
 
@@ -95,19 +77,36 @@ def load_config(model: str | Path):
     the forecast does not know.
     """
     path = config_file(model)
-    raw = read_json(path)
+    raw = read_settings(path)
     kind = raw.get("model_type")
     if not isinstance(kind, str):
         raise CourseError(f"{path} does not say its model_type: give the config.json of a language model.")
-    refuse_unknown_kind(raw, kind)
-    for name, value in raw.items():
-        check_size(OTHER_NAMES.get(name, name), value)
+    refuse_unknown_kind(raw, kind, path.parent)
+    check_sizes(raw)
+    refuse_missing_sizes(raw)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # whatever transformers finds, the learner gets one sentence
-        raise CourseError(f"transformers cannot read {path}: {one_line(error)}") from error
+        raise cannot_read(path, raw, error) from error
     check_config(config)
     return config
+
+
+def refuse_missing_sizes(settings: dict) -> None:
+    """CourseError if a size is missing: transformers would take that of the first model of the kind."""
+    there = {OTHER_NAMES.get(name, name) for name in settings}
+    missing = [name for name in SIZES if name not in there]
+    if missing:
+        raise damaged_config(f"it has no {', '.join(missing)}")
+
+
+def cannot_read(path: Path, settings: dict, error: Exception) -> CourseError:
+    """The sentence for a config that transformers refuses; it names the setting, where it is about one."""
+    field = re.search(r"Validation error for field '(\w+)'", str(error))
+    if field and field[1] in settings:
+        value = json.dumps(settings[field[1]], default=str)[:100]
+        return damaged_config(f"{field[1]} is {value}, which transformers cannot use")
+    return CourseError(f"transformers cannot read {path}: {one_line(error)}")
 
 
 def config_file(model: str | Path) -> Path:
@@ -128,29 +127,24 @@ def config_file(model: str | Path) -> Path:
     return file
 
 
-def read_json(path: Path) -> dict:
-    """A JSON object from a file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CourseError(f"{path} cannot be read: {one_line(error)}: copy it again.") from error
-    if not isinstance(content, dict):
-        raise CourseError(f"{path} is no JSON object, so it is no config: copy it again.")
-    return content
-
-
 def one_line(error: BaseException) -> str:
     """What an error says, on one line and not too long."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(line.strip() for line in lines)[:300]
 
 
-def refuse_unknown_kind(settings: dict, kind: str) -> None:
-    """CourseError for every model that is not known, with the reason where the config tells one."""
+def refuse_unknown_kind(settings: dict, kind: str, folder: Path | None = None) -> None:
+    """CourseError for every model that is not known, with the reason where the config tells one.
+
+    `folder`: the model folder, whose other files may say that the weights are quantized.
+    """
+    for name in ("layer_types", "architectures"):
+        check_names(name, settings.get(name))
     reason = ""
+    parts = ("vision_config", "audio_config", "text_config")
     if settings.get("is_encoder_decoder"):
         reason = ", an encoder with a decoder"
-    elif "vision_config" in settings or "audio_config" in settings or "text_config" in settings:
+    elif any(settings.get(part) is not None for part in parts):
         reason = ", which has parts beside its text decoder"
     elif set(settings.get("layer_types") or ()) - set(CACHED_LAYERS):
         reason = ", which has layers without a KV cache that grows"
@@ -160,46 +154,35 @@ def refuse_unknown_kind(settings: dict, kind: str) -> None:
             f"The forecast does not know models of the type {kind}{reason}; it knows decoders of the types "
             f"{known}."
         )
-    if settings.get("quantization_config"):
+    if is_quantized(settings, folder):
         raise CourseError(
             "This model is quantized, and the forecast knows only unquantized weights: give the folder of "
             "the unquantized model, or take the size of the quantized files for the weights."
         )
     classes = settings.get("architectures")
-    if classes and not any(str(name).endswith(LANGUAGE_MODELS) for name in classes):
+    if classes and not any(name.endswith(LANGUAGE_MODELS) for name in classes):
         raise CourseError(
             f"{classes[0]} writes no text: the forecast knows causal language models, such as "
             "Qwen2MoeForCausalLM."
         )
 
 
-def check_size(name: str, value) -> None:
-    """CourseError if a setting of this name is no size that makes sense; other settings are not looked at."""
-    optional = name in OPTIONAL_SIZES
-    largest = SIZES.get(name) or OPTIONAL_SIZES.get(name)
-    if largest is None or (optional and value in (None, 0)):
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        fault = f"{json.dumps(value, default=str)}, not a whole number"
-    elif value < 1:
-        fault = f"{value:,}, less than 1"
-    elif value > largest:
-        fault = f"{value:,}, more than the {largest:,} that make sense"
-    else:
-        return
-    raise CourseError(f"The config is damaged: {name} is {fault}; compare it with the original config.json.")
+def check_names(setting: str, names) -> None:
+    """CourseError if a setting that lists names is something else."""
+    if names and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise damaged_config(f"{setting} is {json.dumps(names, default=str)[:100]}, not a list of names")
 
 
 def check_config(config) -> None:
     """CourseError for a config that the forecast does not know, or whose sizes contradict each other."""
     settings = config.to_dict()
     refuse_unknown_kind(settings, str(config.model_type))
-    for name in SIZES:
-        check_size(name, getattr(config, name, None))
-    for name in OPTIONAL_SIZES:
-        check_size(name, getattr(config, name, None))
-    for fault in contradictions(config):
-        raise CourseError(f"The config is damaged: {fault}; compare it with the original config.json.")
+    sizes = {name: getattr(config, name, None) for name in (*SIZES, *OPTIONAL_SIZES)}
+    for name, value in sizes.items():
+        check_size(name, value)
+    for fault in (experts_fault(sizes), *contradictions(config)):
+        if fault:
+            raise damaged_config(fault)
 
 
 def contradictions(config) -> list[str]:
@@ -211,14 +194,14 @@ def contradictions(config) -> list[str]:
         found.append(f"{heads} attention heads cannot share {kv_heads} heads of keys and values evenly")
     if not getattr(config, "head_dim", None) and config.hidden_size % heads:
         found.append(f"hidden_size {config.hidden_size} is no multiple of {heads} attention heads")
-    chosen = getattr(config, "num_experts_per_tok", None) or 0
-    for name in EXPERT_COUNTS:
-        experts = getattr(config, name, None)
-        if experts and chosen > experts:
-            found.append(f"num_experts_per_tok is {chosen}, more than the {experts} experts of a layer")
-    kinds = getattr(config, "layer_types", None)
+    kinds = getattr(config, "layer_types", None) or []
     if kinds and len(kinds) != config.num_hidden_layers:
         found.append(f"layer_types names {len(kinds)} layers, num_hidden_layers {config.num_hidden_layers}")
+    window = getattr(config, "sliding_window", None)
+    if "sliding_attention" in kinds and not window:
+        found.append("layer_types names layers with a sliding window, but there is no sliding_window")
+    elif window == 0 and getattr(config, "use_sliding_window", True):
+        found.append("sliding_window is 0, so no token could look back")
     return found
 
 
@@ -233,13 +216,23 @@ def load_generation_settings(model: str | Path) -> dict:
     file = path.parent / "generation_config.json"
     if not file.is_file():
         return {}
-    settings = read_json(file)
+    settings = read_settings(file)
     return {name: settings[name] for name in REAL_GENERATION if settings.get(name) is not None}
 
 
 def context_limit(config) -> int | None:
-    """How many tokens the model was made for, prompt and answer together; None for no limit."""
-    return getattr(config, "max_position_embeddings", None) or None
+    """How many tokens the model was made for, prompt and answer together; None for no limit.
+
+    YaRN stretches the context by a factor that max_position_embeddings need not contain.
+    """
+    limit = getattr(config, "max_position_embeddings", None)
+    if not limit:
+        return None
+    rope = getattr(config, "rope_parameters", None) or {}
+    original = rope.get("original_max_position_embeddings")
+    if rope.get("rope_type") == "yarn" and original:
+        limit = max(limit, int(rope["factor"] * original))
+    return limit
 
 
 def check_choices(dtype: str, attention: str, experts: str) -> None:

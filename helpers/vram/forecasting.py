@@ -21,8 +21,8 @@ from helpers.environment import (
     real_planner,
     size_from_parameters,
 )
+from helpers.environment.model_config import EXPERT_COUNTS
 from helpers.vram.configs import (
-    EXPERT_COUNTS,
     check_choices,
     check_config,
     context_limit,
@@ -34,7 +34,7 @@ from helpers.vram.simulation import meta_model, simulate
 
 CUBLAS_WORKSPACE = 8_519_680  # what PyTorch allocates for cuBLAS on each GPU; 32 MiB on Hopper
 FRAGMENTATION = 0.10  # estimate: what the allocator holds in vain, as a share of the memory above the weights
-ENOUGH_RAM = 2**60  # bytes: how much does not fit on the GPUs is what the forecast is to say
+ENOUGH = 2**60  # bytes of RAM or disk: how much does not fit on the GPUs is what the forecast is to say
 PCIE = 20e9  # assumption: bytes per second from RAM to a GPU (PCIe 4.0 x16: 32 GB/s on paper)
 PHASES = ("loading", "prefill", "decode")
 
@@ -73,30 +73,36 @@ def build(config, dtype: str, attention: str, experts: str):
         ) from error
 
 
-def capacity_of(model, sizes: Sequence[int], dtype: str, ram: int) -> Capacity:
-    """What GPUs of these sizes can do with the weights: the answer of environment check and loader, too."""
+def capacity_of(model, sizes: Sequence[int], dtype: str, ram: int | None) -> Capacity:
+    """What GPUs of these sizes can do with the weights: the answer of environment check and loader, too.
+
+    `ram`: see `forecast`. Nobody asks about the disk, so there is enough of it.
+    """
     config = model.config
     experts = next((getattr(config, name) for name in EXPERT_COUNTS if getattr(config, name, None)), 0)
     chosen = getattr(config, "num_experts_per_tok", None) or 0
     parameters = [(name, parameter.numel()) for name, parameter in model.named_parameters()]
     size = size_from_parameters(config.model_type, parameters, experts, chosen)
     cards = [
-        Card(name="GPU", total=size, free=max(0, size - CUDA_CONTEXT), bf16=dtype != "float32")
-        for size in sizes
+        Card(name=f"GPU {gpu}", total=card, free=max(0, card - CUDA_CONTEXT), bf16=dtype != "float32")
+        for gpu, card in enumerate(sizes)
     ]
+    memory = Memory(cards=tuple(cards), ram=ram, disk=ENOUGH)
 
     def make_model(wanted: str):
         if wanted == dtype:
             return model
         return meta_model(config, wanted)
 
-    return decide(size, Memory(cards=tuple(cards), ram=ram), real_planner(make_model))
+    return decide(size, memory, real_planner(make_model))
 
 
-def place(model, sizes: Sequence[int], capacity: Capacity, ram: int) -> dict[str, int | str]:
+def place(model, sizes: Sequence[int], capacity: Capacity, ram: int | None) -> dict[str, int | str]:
     """Where the loader puts the modules: module name -> GPU, "cpu" or "disk"."""
     memory = {gpu: max(0, size - CUDA_CONTEXT) for gpu, size in enumerate(sizes)}
     memory["cpu"] = ram
+    if ram is None:
+        memory["cpu"] = ENOUGH
     if capacity.max_memory and set(capacity.max_memory) == set(memory):
         return compat.auto_device_map(model, capacity.max_memory, explicit=True)
     return compat.auto_device_map(model, memory, explicit=False)
@@ -183,8 +189,8 @@ def forecast(
     sizes = gpu_sizes(gpus)
     attention = usable_attention(config, attention)
     built = build(config, dtype, attention, experts)
-    capacity = capacity_of(built, sizes, dtype, ram or ENOUGH_RAM)
-    placement = place(built, sizes, capacity, ram or ENOUGH_RAM)
+    capacity = capacity_of(built, sizes, dtype, ram)
+    placement = place(built, sizes, capacity, ram)
     parameters = parameters_by_place(built, placement)
     rows = gpu_rows(built, placement, parameters, sizes, simulate(built, placement, **request))
     offloaded = sum(parameter.nbytes for place in ("cpu", "disk") for parameter in parameters[place])

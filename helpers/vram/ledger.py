@@ -61,7 +61,8 @@ class Ledger(compat.dispatch_mode()):
     """Books every storage that operations create on `gpu`, the GPU that computes now. Views create none.
 
     Used as a context manager. `weights`: tensors that are there already and are not booked. `block`: sizes
-    are rounded up to a multiple of it. `live` and `peak`: bytes by GPU.
+    are rounded up to a multiple of it. `live` and `peak`: bytes by GPU. `history`: a pair (GPU, bytes live on
+    it) for each change, if it was set to a list.
     """
 
     def __init__(self, weights: Iterable[torch.Tensor], block: int):
@@ -70,6 +71,7 @@ class Ledger(compat.dispatch_mode()):
         self.block = block
         self.live: dict[int, int] = defaultdict(int)
         self.peak: dict[int, int] = defaultdict(int)
+        self.history: list[tuple[int, int]] | None = None
         # id of a storage -> the GPU it lies on; None for weights, which are everywhere at home
         self.home: dict[int, int | None] = {}
         self.weights = [weight.untyped_storage() for weight in weights]  # kept, so that no id is used again
@@ -106,12 +108,19 @@ class Ledger(compat.dispatch_mode()):
         self.home[key] = self.gpu
         self.live[self.gpu] += size
         self.peak[self.gpu] = max(self.peak[self.gpu], self.live[self.gpu])
+        self.note(self.gpu)
         weakref.finalize(storage, self.release, key, self.gpu, size)
 
     def release(self, key: int, gpu: int, size: int) -> None:
         """Take a storage out of the ledger."""
         del self.home[key]
         self.live[gpu] -= size
+        self.note(gpu)
+
+    def note(self, gpu: int) -> None:
+        """Keep what is live on a GPU after a change, if a history is wanted."""
+        if self.history is not None:
+            self.history.append((gpu, self.live[gpu]))
 
     def gpu_of(self, tensor: torch.Tensor) -> int | None:
         """The GPU on which a booked tensor lies; None for weights."""

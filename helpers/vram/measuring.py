@@ -8,7 +8,11 @@ workspace, which the forecast counts). So scratch is left out: the peak of the t
 machine.
 """
 
+import os
+from collections.abc import Callable
 from typing import NamedTuple
+
+from helpers import compat
 
 #: Operations whose kernels take scratch memory on a CPU: products of matrices, fused attention, and
 #: arithmetic with numbers of two types (a CPU first copies to the larger type, a GPU converts as it reads).
@@ -77,3 +81,41 @@ def peak_of_tensors(profiler) -> int:
             live += event.size
             peak = max(peak, live)
     return peak
+
+
+def measured_peak(function: Callable[[], object]) -> int:
+    """Run a function; the highest number of bytes that tensors took meanwhile, without those there before."""
+    from torch.profiler import ProfilerActivity, profile  # imported late: torch takes seconds
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler's library writes lines of its own
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        function()
+    return peak_of_tensors(profiler)
+
+
+def watch_routing(model) -> dict[str, list]:
+    """Filled while `model` runs: name of the experts -> one list per pass, how many tokens each one gets.
+
+    Experts without tokens are left out. Only numbers are kept: a tensor would count as memory of the model.
+    """
+    turns = {}
+    for name, experts in compat.fused_experts(model).items():
+        turns[name] = []
+
+        def count(module, args, name=name):
+            _, top_k_index, _ = args  # (tokens, experts per token)
+            tokens = top_k_index.flatten().bincount()
+            turns[name].append([number for number in tokens.tolist() if number])
+
+        experts.register_forward_pre_hook(count)
+    return turns
+
+
+def tell_routing(model, turns: dict[str, list]) -> None:
+    """Let the forecast of `model` (of `meta_model`, eager experts) use the routing of a run.
+
+    `turns`: what `watch_routing` noted. The forecast makes two passes, the first and the last of that run.
+    """
+    for name, experts in compat.fused_experts(model).items():
+        passes = turns[name]
+        experts.measured_turns = [passes[0], passes[-1]]

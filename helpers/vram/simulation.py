@@ -207,8 +207,11 @@ def simulate(
     simulation = Simulation(model, placement, new, padding, on_cpu)
     try:
         simulation.run(batch, prompt, sampling, **generation)
-    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
-        raise CourseError(f"This request cannot be forecast: {one_line(error)}") from error
+    except Exception as error:  # a damaged config can fail in any line of the model's code
+        raise CourseError(
+            f"This request cannot be forecast ({one_line(error)}): correct the request, or compare the "
+            "config with the original config.json."
+        ) from error
     kv_cache = cache_bytes(simulation.cache, simulation.ledger)
     decode = dict(simulation.decode) or simulation.prefill  # the prefill's own token may be the only one
     return {"prefill": simulation.prefill, "decode": decode, "kv_cache": kv_cache}

@@ -352,3 +352,16 @@ def test_bar_counts_every_byte_once(folder, tmp_path):
     callback = bar.start_file(SHARD, size)  # its hash did not match: the client begins anew
     callback.update(size)
     assert bar.here == bar.total
+
+
+def test_the_bar_is_full_at_the_end(folder, tmp_path):
+    files = manifest.read(folder).files
+    size = next(file.size for file in files if file.path == SHARD)
+    bar = TransferBar(locate(MODEL_ID, "master", tmp_path / "cache"), files)
+    bar.start -= 10  # seconds: from here on it is drawn
+    with bar:
+        callback = bar.start_file(SHARD, size)
+        bar.show()
+        assert bar.bar.n == bar.total - size
+        callback.update(size)  # after the last look of the thread that draws
+    assert bar.bar.n == bar.total

@@ -282,3 +282,17 @@ def test_seconds_are_bytes_over_bandwidth():
     assert on_disk.seconds > on_disk.on_disk / 1e9
     in_ram = decide(REAL_MODEL, memory())
     assert in_ram.seconds == pytest.approx(2 * (2_066_843_648 + 311_164_928) / 9e9)
+
+
+@pytest.mark.parametrize("free", [(23.5, 3.5), (23.5, 11.5)])
+def test_no_order_of_the_gpus_is_advised_that_does_not_help(free):
+    capacity = decide(REAL_MODEL, memory(*free, ram=2, disk=0))
+    assert capacity.kind is Kind.NO
+    then = capacity.sentence.partition("Then: ")[2]
+    assert "does not fit" not in then
+
+
+def test_no_disk_answer_leaves_the_gpus_unmentioned():
+    capacity = decide(REAL_MODEL, memory(15.5, 15.5, ram=16, bf16=False))
+    assert capacity.kind is Kind.DISK
+    assert "GPUs without bfloat16 would have to hold 53.3 GiB in float32" in capacity.sentence

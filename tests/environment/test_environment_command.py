@@ -1,5 +1,6 @@
 """`python -m helpers.environment`: in a process of its own, also where nothing is installed."""
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from fake_tools import CARD, fake_gpus
 
-from helpers import EMBEDDED_MODEL
+from helpers import EMBEDDED_MODEL, CourseError
+from helpers.environment import size_of_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,3 +123,22 @@ def test_output_shows_no_place_of_this_machine(tmp_path):
     assert "another index" in text and re.search(r"proxy +http_proxy", text)
     for place in (str(ROOT), str(Path.home()), str(tmp_path), sys.prefix, "secret", os.uname().nodename):
         assert place not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_experts": "8"}, 'num_experts is "8", not a whole number'),
+        ({"num_hidden_layers": -1}, "num_hidden_layers is -1, less than 1"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "are quantized"),
+        ({"compression_config": {"format": "pack-quantized"}}, "are quantized"),
+    ],
+    ids=str,
+)
+def test_a_folder_that_the_loader_refuses_is_refused(change, words, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(EMBEDDED_MODEL, folder)
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**settings, **change}))
+    with pytest.raises(CourseError, match=words):
+        size_of_folder(folder)

@@ -59,6 +59,8 @@ FAILURES = [
     ("Failed to initialize NVML: Insufficient Permissions", "may not use"),
     ("Failed to initialize NVML: GPU access blocked by the operating system", "blocks"),
     ("Segmentation fault (core dumped)", "run nvidia-smi"),
+    ("NVIDIA-SMI couldn't find libnvidia-ml.so library in your system.", "start with GPUs"),
+    ("Unable to determine the device handle for GPU0: Unknown Error\nNo devices were found", "card"),
 ]
 
 
@@ -90,6 +92,14 @@ def test_no_gpu_is_none(answer, programs):
     report = read_gpus()
     assert report.problem == "nvidia-smi lists none"
     assert report.remedy == ""
+
+
+@pytest.mark.parametrize(("answer", "says"), [("exit 3", "exit status is 3"), ("kill -11 $$", "signal 11")])
+def test_a_failure_without_a_word_is_not_none(answer, says, programs):
+    fake_nvidia_smi(programs, answer)
+    report = read_gpus()
+    assert says in report.problem
+    assert "restart" in report.remedy
 
 
 def test_no_nvidia_smi(programs, monkeypatch):

@@ -1,5 +1,7 @@
 """Loading: what the loaded model is, what is printed, and what transformers cannot read."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -36,7 +38,7 @@ def test_what_transformers_cannot_read_is_one_sentence_before_the_weights(copy, 
     monkeypatch.setattr(
         AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("the weights were loaded")
     )
-    with pytest.raises(CourseError, match="cannot load copy") as error:
+    with pytest.raises(CourseError, match=r"cannot load copy|copy it again|The config is damaged") as error:
         load(copy)
     assert "\n" not in str(error.value)
 
@@ -50,3 +52,20 @@ def test_memory_that_runs_out_while_loading_is_one_sentence(folder, monkeypatch)
         load(folder)
     assert "\n" not in str(error.value)
     assert str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_type": "jamba"}, "would fill them with random numbers"),
+        ({"hidden_size": 96}, "other sizes than its config.json says"),
+        ({"num_experts_per_tok": 99}, "num_experts_per_tok is 99, more than the 16 experts"),
+        ({"quantization_config": {}}, "are quantized"),
+    ],
+    ids=str,
+)
+def test_a_config_that_is_not_that_of_the_weights(copy, change, words):
+    settings = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps({**settings, **change}))
+    with pytest.raises(CourseError, match=words):
+        load(copy)

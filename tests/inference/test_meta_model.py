@@ -16,7 +16,7 @@ from helpers.inference.meta_model import meta_model
         ('{"model_type": "t5"}', "cannot load"),
         ('{"model_type": "unheard_of"}', "cannot load"),
         ('{"model_type": "x", "auto_map": {"AutoConfig": "x.X"}}', "cannot load"),
-        ("[]", "cannot load"),
+        ("[]", "no JSON object"),
     ],
 )
 def test_a_config_that_is_no_language_model_is_one_sentence(tmp_path, content, words):

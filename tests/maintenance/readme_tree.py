@@ -36,6 +36,7 @@ SAID_HERE = {
     "tests/embedded_model/function_values.json": "What the functions of the embedded model must return",
     "helpers/embedded_model/training_results.json": "Figures of its training, for the model card",
     "helpers/vram/*.config.json": "The configuration of the real model",
+    "helpers/download/*.files.json": "The file list of the real model, as an example",
     "helpers/prompt_box/*.css": "How the box looks",
     "helpers/prompt_box/*.js": "What the box does in the page",
     "tests/sanitize.cfg": "What may differ between two runs of a notebook",

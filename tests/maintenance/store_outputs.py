@@ -26,6 +26,7 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 # A stored widget would be shown as a blank box: its code is fetched from the internet, its kernel is gone.
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KEPT_CELL_METADATA = {"tags", "jupyter", "slideshow"}
+NOT_STORED = "not-stored"  # tag of a cell that prints times: they would differ in each run
 
 
 def normalise(notebook: nbformat.NotebookNode) -> None:
@@ -35,6 +36,8 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         cell.metadata = nbformat.from_dict(
             {k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA}
         )
+        if NOT_STORED in cell.metadata.get("tags", []):
+            cell.outputs = []
         for output in cell.get("outputs", []):
             if "data" in output:
                 output.data.pop(WIDGET_VIEW, None)

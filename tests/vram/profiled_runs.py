@@ -4,12 +4,11 @@ import copy
 import random
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, Qwen2MoeConfig
 
 from helpers import compat
 from helpers.vram import meta_model, simulate
-from helpers.vram.measuring import peak_of_tensors
+from helpers.vram.measuring import measured_peak, tell_routing, watch_routing
 
 
 def tiny(**changes) -> Qwen2MoeConfig:
@@ -86,31 +85,6 @@ def build(config, dtype: str, attention: str, experts: str, seed: int):
     return model
 
 
-def watch_routing(model) -> dict[str, list]:
-    """Filled while `model` runs: name of the experts -> one list per pass, how many tokens each one gets.
-
-    Experts without tokens are left out. Only numbers are kept: a tensor would count as memory of the model.
-    """
-    turns = {}
-    for name, experts in compat.fused_experts(model).items():
-        turns[name] = []
-
-        def count(module, args, name=name):
-            _, top_k_index, _ = args  # (tokens, experts per token)
-            tokens = top_k_index.flatten().bincount()
-            turns[name].append([number for number in tokens.tolist() if number])
-
-        experts.register_forward_pre_hook(count)
-    return turns
-
-
-def watch(function) -> int:
-    """Peak in bytes of the tensors that exist while a function runs, without those that were there before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
-    return peak_of_tensors(profiler)
-
-
 def measure(
     config, dtype, attention, experts, batch, prompt, new, padding, sampling=False, seed=0
 ) -> tuple[int, dict]:
@@ -129,7 +103,7 @@ def measure(
             mask[0, :padded] = 0
         model.generate(ids, attention_mask=mask, max_new_tokens=new, do_sample=sampling)
 
-    return watch(generate), turns
+    return measured_peak(generate), turns
 
 
 def predict(config, dtype, attention, experts, turns=None, **request) -> int:
@@ -139,8 +113,6 @@ def predict(config, dtype, attention, experts, turns=None, **request) -> int:
     """
     model = meta_model(config, dtype, attention, experts)
     if turns:
-        for name, module in compat.fused_experts(model).items():
-            passes = turns[name]
-            module.measured_turns = [passes[0], passes[-1]]
+        tell_routing(model, turns)
     peaks = simulate(model, {"": 0}, on_cpu=True, **request)
     return max(peaks["prefill"][0], peaks["decode"][0])

@@ -3,11 +3,12 @@
 import pytest
 import torch
 from forecast_architectures import ARCHITECTURES, REQUESTS, config_of
-from profiled_runs import build, watch
+from profiled_runs import build
 from transformers import LlamaConfig, MistralConfig
 
 from helpers.vram import configs, meta_model, simulate
 from helpers.vram.forecasting import usable_attention
+from helpers.vram.measuring import measured_peak
 
 TOLERANCE = 0.01
 
@@ -22,7 +23,7 @@ def run(model, batch, prompt, new, padding=False, sampling=False, **generation) 
             mask[0, : prompt // 3] = 0
         model.generate(ids, attention_mask=mask, max_new_tokens=new, do_sample=sampling, **generation)
 
-    return watch(generate)
+    return measured_peak(generate)
 
 
 def compare(config, dtype, attention, **request) -> float:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from profiled_runs import watch
 
-from helpers.vram.measuring import MemoryEvent, is_scratch
+from helpers.vram.measuring import MemoryEvent, is_scratch, measured_peak
 
 
 def test_tensors_that_live_at_the_same_time_add_up():
@@ -18,7 +17,7 @@ def test_tensors_that_live_at_the_same_time_add_up():
         del first, second
         torch.ones(2000)
 
-    assert watch(two_then_one) == 4 * (1000 + 3000)
+    assert measured_peak(two_then_one) == 4 * (1000 + 3000)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -27,7 +26,7 @@ def test_a_product_counts_as_its_result(dtype):
     rows = torch.ones(784, 256, dtype=dtype)
     weight = torch.ones(176, 256, dtype=dtype)
     result = 784 * 176 * dtype.itemsize
-    assert watch(lambda: torch.nn.functional.linear(rows, weight)) == result
+    assert measured_peak(lambda: torch.nn.functional.linear(rows, weight)) == result
 
 
 def test_scratch_is_what_one_kernel_takes_and_gives_back():

@@ -1,6 +1,7 @@
 """Models that the forecast does not know, and damaged configs: one sentence each, before any work."""
 
 import json
+import re
 import time
 
 import pytest
@@ -115,6 +116,13 @@ DAMAGED = [
     ({"rms_norm_eps": None}, "rms_norm_eps"),
     ({"tie_word_embeddings": "yes"}, "tie_word_embeddings"),
     ({"torch_dtype": "float99"}, "float99"),
+    ({"max_position_embeddings": 0}, "max_position_embeddings is 0, less than 1"),
+    ({"intermediate_size": 0}, "intermediate_size is 0, less than 1"),
+    ({"architectures": 5}, "architectures is 5, not a list of names"),
+    ({"layer_types": 1.5}, "layer_types is 1.5, not a list of names"),
+    ({"use_cache": "no"}, 'use_cache is "no", which transformers cannot use'),
+    ({"model_type": "gemma2", "sliding_window": None}, "but there is no sliding_window"),
+    ({"model_type": "mistral", "sliding_window": 0}, "sliding_window is 0"),
     ({"model_type": None}, "does not say its model_type"),
     ({"model_type": "no-such-model"}, "models of the type no-such-model"),
 ]
@@ -127,16 +135,45 @@ def test_damaged_settings(damage, words, folder_with):
 
 DAMAGED_EXPERTS = [
     ({"num_experts_per_tok": 61}, "num_experts_per_tok is 61, more than the 60 experts of a layer"),
-    ({"num_experts": -1}, "num_experts is -1, less than 1"),
+    ({"num_experts": -1}, "num_experts is -1, less than 0"),
     ({"num_experts": "60"}, 'num_experts is "60", not a whole number'),
-    ({"moe_intermediate_size": -5}, "moe_intermediate_size is -5, less than 1"),
+    ({"moe_intermediate_size": -5}, "moe_intermediate_size is -5, less than 0"),
     ({"layer_types": ["full_attention"] * 3}, "layer_types"),
+    ({"num_experts_per_tok": 0}, "num_experts_per_tok is 0, although a layer has 60 experts"),
+    ({"num_experts": 0}, "num_experts_per_tok is 4, more than the 0 experts"),
+    ({"moe_intermediate_size": 0}, "moe_intermediate_size is 0, although a layer has 60 experts"),
 ]
 
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGED_EXPERTS, ids=lambda value: str(value)[:40])
 def test_damaged_settings_of_experts(damage, words, folder_with):
     assert words in refusal(folder_with({**MOE, **damage}))
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"])
+def test_a_missing_size_is_not_that_of_another_model(name, folder_with):
+    settings = {key: value for key, value in LLAMA.items() if key != name}
+    assert f"it has no {name}" in refusal(folder_with(settings))
+
+
+@pytest.mark.parametrize("name", ["quantize_config.json", "quant_config.json", "hf_quant_config.json"])
+def test_quantized_weights_of_which_another_file_tells(name, folder_with):
+    folder = folder_with(LLAMA)
+    (folder / name).write_text("{}")
+    assert refusal(folder).startswith("This model is quantized")
+
+
+def test_the_context_that_yarn_stretches():
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512, "rope_theta": 1e4}
+    assert configs.context_limit(tiny(max_position_embeddings=512, rope_parameters=rope)) == 2048
+
+
+@pytest.mark.parametrize("ram", [None, 2 * vram.GIB])
+def test_no_figure_of_a_memory_that_nobody_named(ram):
+    sentence = vram.forecast("real", GPUS, ram=ram, prompt=16, new=2)["capacity"]
+    assert "0.0 GB are free" not in sentence
+    figures = re.findall(r"([0-9.]+) GiB", sentence)
+    assert max(float(figure) for figure in figures) < 100
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "{}"])

@@ -1,0 +1,134 @@
+"""What a config.json must not say, found out before any package reads it. Standard library only.
+
+The environment check, the forecast and the loader read a model's config through these functions, so that the
+three refuse the same folder for the same reason.
+"""
+
+import json
+from pathlib import Path
+
+from helpers import CourseError
+
+#: Sizes that no decoder does without, by the name that transformers gives them, and the largest value that
+#: makes sense.
+SIZES = {
+    "vocab_size": 10**7,
+    "hidden_size": 10**6,
+    "num_hidden_layers": 1000,
+    "num_attention_heads": 10_000,
+}
+#: Sizes that may be missing or null, because the model then has a rule of its own.
+OPTIONAL_SIZES = {
+    "num_key_value_heads": 10_000,
+    "head_dim": 10**5,
+    "intermediate_size": 10**7,
+    "max_position_embeddings": 10**9,
+    "sliding_window": 10**9,
+    "moe_intermediate_size": 10**7,
+    "shared_expert_intermediate_size": 10**7,
+    "num_experts": 10_000,
+    "num_local_experts": 10_000,
+    "n_routed_experts": 10_000,
+    "num_experts_per_tok": 10_000,
+    "n_shared_experts": 10_000,
+    "n_group": 10_000,
+    "topk_group": 10_000,
+    "decoder_sparse_step": 1000,
+    "q_lora_rank": 10**5,
+    "kv_lora_rank": 10**5,
+    "qk_rope_head_dim": 10**5,
+    "qk_nope_head_dim": 10**5,
+    "v_head_dim": 10**5,
+}
+#: What configs call the number of routed experts in a layer.
+EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
+#: Sizes that are 0 where a model does without that part: experts, the shared expert, the window.
+MAY_BE_ZERO = (
+    *EXPERT_COUNTS,
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "shared_expert_intermediate_size",
+    "n_shared_experts",
+    "sliding_window",
+)
+#: Names that the files of some models have for the same.
+OTHER_NAMES = {
+    "n_embd": "hidden_size",
+    "n_embed": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_positions": "max_position_embeddings",
+    "n_inner": "intermediate_size",
+}
+#: Settings, and files beside config.json, in which tools that quantize say so.
+QUANTIZED_SETTINGS = ("quantization_config", "compression_config")
+QUANTIZED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+
+
+def read_settings(path: Path) -> dict:
+    """The JSON object in a file such as config.json; CourseError if it holds none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CourseError(f"{path} cannot be read: {error.strerror}: copy it again.") from error
+    except ValueError as error:
+        raise CourseError(f"{path} cannot be read: {error}: copy it again.") from error
+    if not isinstance(content, dict):
+        raise CourseError(f"{path} is no JSON object, so it is no config: copy it again.")
+    return content
+
+
+def is_quantized(settings: dict, folder: Path | None = None) -> bool:
+    """Whether weights are quantized, by the config or by another file of the model folder."""
+    if any(settings.get(name) is not None for name in QUANTIZED_SETTINGS):
+        return True
+    return folder is not None and any((folder / name).is_file() for name in QUANTIZED_FILES)
+
+
+def check_sizes(settings: dict) -> None:
+    """CourseError if a size in these settings makes no sense, or the experts contradict each other."""
+    for name, value in settings.items():
+        check_size(OTHER_NAMES.get(name, name), value)
+    fault = experts_fault(settings)
+    if fault:
+        raise damaged_config(fault)
+
+
+def check_size(name: str, value) -> None:
+    """CourseError if a setting of this name is no size that makes sense; other settings are not looked at.
+
+    A list has one size for each layer, which some models do; whether this one does, transformers knows.
+    """
+    largest = SIZES.get(name) or OPTIONAL_SIZES.get(name)
+    if largest is None or isinstance(value, list) or (value is None and name in OPTIONAL_SIZES):
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise damaged_config(f"{name} is {json.dumps(value, default=str)}, not a whole number")
+    smallest = 1
+    if name in MAY_BE_ZERO:
+        smallest = 0
+    if value < smallest:
+        raise damaged_config(f"{name} is {value:,}, less than {smallest}")
+    if value > largest:
+        raise damaged_config(f"{name} is {value:,}, more than the {largest:,} that make sense")
+
+
+def experts_fault(settings: dict) -> str:
+    """How the numbers of experts contradict each other; "" if they do not. The sizes are checked already."""
+    chosen = settings.get("num_experts_per_tok")
+    for name in EXPERT_COUNTS:
+        experts = settings.get(name)
+        if experts is None:
+            continue
+        if chosen is not None and chosen > experts:
+            return f"num_experts_per_tok is {chosen}, more than the {experts} experts of a layer"
+        if experts and chosen == 0:
+            return f"num_experts_per_tok is 0, although a layer has {experts} experts"
+        if experts and settings.get("moe_intermediate_size") == 0:
+            return f"moe_intermediate_size is 0, although a layer has {experts} experts"
+    return ""
+
+
+def damaged_config(fault: str) -> CourseError:
+    """The sentence for a config that makes no sense."""
+    return CourseError(f"The config is damaged: {fault}; compare it with the original config.json.")
