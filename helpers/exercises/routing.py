@@ -317,7 +317,7 @@ def check_common_load(by_kind, common):
         right[kind] = np.minimum(english, load).sum(axis=1).mean()
         compare_common(kind, np.asarray(common[kind], dtype=float), english, load)
     closest = max(right, key=right.get)
-    return f"{closest} comes closest to English in this recording, with {right[closest]:.1f} in common."
+    return f"{closest} comes closest to English in this recording. Was that your guess?"
 
 
 def load_shares(counts) -> np.ndarray:
