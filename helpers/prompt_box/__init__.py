@@ -5,6 +5,7 @@ worker.py         one thread at a time, and the flag that stops it
 answer.py         one answer, from the conversation to the last bubble
 conversation.py   what was said, and how much of it the model can still read
 view.py           the widgets
+page.py           widgets in a page, and the note for pages without a kernel
 text_area.py      the text area; send.js is its Enter key
 rendering.py      a text as HTML that can do nothing
 routing_strip.py  the tokens of an answer in the colours of their experts
@@ -15,9 +16,21 @@ style.css         the look
 from helpers.prompt_box.box import PromptBox
 from helpers.prompt_box.conversation import Conversation, fit
 from helpers.prompt_box.errors import explain
+from helpers.prompt_box.page import show
 from helpers.prompt_box.rendering import render
 from helpers.prompt_box.routing_strip import routing_strip
 from helpers.prompt_box.view import NOTE, View
 from helpers.prompt_box.worker import Worker
 
-__all__ = ["NOTE", "Conversation", "PromptBox", "View", "Worker", "explain", "fit", "render", "routing_strip"]
+__all__ = [
+    "NOTE",
+    "Conversation",
+    "PromptBox",
+    "View",
+    "Worker",
+    "explain",
+    "fit",
+    "render",
+    "routing_strip",
+    "show",
+]

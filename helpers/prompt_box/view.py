@@ -7,6 +7,7 @@ from pathlib import Path
 import ipywidgets as widgets
 
 from helpers.compat import keep_in_order
+from helpers.prompt_box.page import mimebundle
 from helpers.prompt_box.rendering import render
 from helpers.prompt_box.text_area import TextArea
 
@@ -79,8 +80,7 @@ class View:
 
     def mimebundle(self) -> dict:
         """What a notebook displays: the widgets, and a note for pages that have no kernel."""
-        note = {"text/plain": NOTE, "text/html": f"<em>{NOTE}</em>"}
-        return self.root._repr_mimebundle_() | note
+        return mimebundle(self.root, NOTE)
 
     def generate_options(self) -> dict:
         """The sliders as options of `generate`; temperature 0 always takes the likeliest token."""

@@ -105,6 +105,8 @@ def test_notebook_04_says_the_same_on_two_places(tmp_path, monkeypatch):
     for before, after in zip(stored.cells, notebook.cells, strict=True):
         if before.cell_type != "code" or "print_versions" in before.source:
             continue
+        if "nbval-ignore-output" in before.metadata.get("tags", []):
+            continue  # times, and what hangs on how a processor rounds
         if "hf_device_map" in before.source:
             assert "'model.layers.3': 'disk'" in "".join(texts(after))
             continue
