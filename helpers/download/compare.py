@@ -18,10 +18,15 @@ HASHES_DIFFER = "has another sha256"
 
 @dataclass(frozen=True)
 class Comparison:
-    """wrong: what is wrong with a file, by its path. hashed: how many files were read in full to find out."""
+    """What was found.
+
+    wrong: what is wrong with a file, by its path. hashed: how many files were read in full to find out.
+    times: of change of each file before it was looked at, in nanoseconds, by its path; 0 if it was not there.
+    """
 
     wrong: dict[str, str]
     hashed: int
+    times: dict[str, int]
 
 
 def compare(folder: Path, files: list[ModelFile], full: bool = False) -> Comparison:
@@ -32,18 +37,19 @@ def compare(folder: Path, files: list[ModelFile], full: bool = False) -> Compari
     """
     wrong = {}
     to_hash = []
+    times = {file.path: file.mtime_ns_in(folder) for file in files}
     for file in files:
         if file.size_in(folder) != file.size:
             wrong[file.path] = "is missing or has another size"
         elif not file.sha256:
             wrong |= wrong_tensors(folder, [file.path])
-        elif full or file.mtime_ns_in(folder) != file.mtime_ns:
+        elif full or times[file.path] != file.mtime_ns:
             to_hash.append(file)
     hashes = hash_files(folder, [file.path for file in to_hash])
     for file in to_hash:
         if hashes[file.path] != file.sha256:
             wrong[file.path] = HASHES_DIFFER
-    return Comparison(wrong, len(to_hash))
+    return Comparison(wrong, len(to_hash), times)
 
 
 def hash_files(folder: Path, paths: list[str]) -> dict[str, str]:

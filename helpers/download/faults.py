@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError, NameResolutionError
 
 from helpers import CourseError
 from helpers.download.errors import AGAIN, ANOTHER_DISK, Advice, DownloadError
-from helpers.download.network import proxy_words
+from helpers.download.network import NO_WAY_ERRORS, proxy_is_set, proxy_words
 
 
 class Fault(NamedTuple):
@@ -84,7 +84,25 @@ NO_LOCKS = Fault(
 #: What an attempt to lock a file answers on such a file system.
 NO_LOCKS_ERRORS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
-BROKEN = Fault("the connection keeps breaking off", Advice(AGAIN))
+NO_SUCH_NAME = Fault(
+    "the file system takes no such name", Advice("use a folder whose name has plain letters only")
+)
+DISK |= {
+    errno.EINVAL: NO_SUCH_NAME,
+    errno.EILSEQ: NO_SUCH_NAME,
+    errno.EUCLEAN: DISK[errno.EIO],
+    errno.ENOMEDIUM: DISK[errno.ENODEV],
+    errno.ENXIO: DISK[errno.ENODEV],
+    errno.EREMOTEIO: DISK[errno.ESTALE],
+    errno.EHOSTDOWN: DISK[errno.ESTALE],
+}
+
+NO_WAY = Fault("this machine has no way there", Advice(f"check its network, then {AGAIN}"))
+
+#: What OpenSSL says of a certificate whose issuer is unknown.
+NO_AUTHORITY = ("self-signed", "self signed", "issuer certificate", "first certificate", "untrusted")
+#: What it says of a line that was cut.
+CUT_OFF = ("UNEXPECTED_EOF", "EOF occurred", "closed (EOF)", "BAD_RECORD_MAC", "reset by peer")
 
 
 def unwrap(error: BaseException) -> list[BaseException]:
@@ -143,6 +161,14 @@ def proxy_wants_password() -> Fault:
     )
 
 
+#: What the libraries say of a proxy that does not know who asks.
+WANTS_PASSWORD = (
+    "Tunnel connection failed: 407",
+    "SOCKS5 authentication failed",
+    "authentication methods were rejected",
+)
+
+
 def of_proxy(chain: list[BaseException], text: str) -> Fault | None:
     """A proxy that cannot be used as it is set."""
     if "Missing dependencies for SOCKS" in text:
@@ -150,7 +176,7 @@ def of_proxy(chain: list[BaseException], text: str) -> Fault | None:
             f"{proxy_words()} speaks SOCKS, for which a package is missing",
             Advice("pip install pysocks, or unset that variable"),
         )
-    if "Tunnel connection failed: 407" in text or "SOCKS5 authentication failed" in text:
+    if any(words in text for words in WANTS_PASSWORD):
         return proxy_wants_password()
     refused = re.search(r"Tunnel connection failed: (\d+)", text)
     if refused:
@@ -173,6 +199,23 @@ def of_certificate(chain: list[BaseException], text: str) -> Fault | None:
         )
     if not any(isinstance(error, ssl.SSLError | requests.exceptions.SSLError) for error in chain):
         return None
+    if "NO_CERTIFICATE_OR_CRL_FOUND" in text or "[X509" in text or "PEM lib" in text:
+        return Fault(
+            "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that holds no certificate",
+            Advice("correct or unset it"),
+        )
+    refused = of_refused_certificate(text)
+    if refused:
+        return refused
+    if any(words in text for words in CUT_OFF):
+        return broken_off("the secure connection is broken off")
+    if "WRONG_VERSION_NUMBER" in text or "UNKNOWN_PROTOCOL" in text:
+        return Fault("what answers there speaks http, not https", Advice("write the address with http://"))
+    return Fault("no secure connection comes about", Advice("check the proxy and MODELSCOPE_ENDPOINT"))
+
+
+def of_refused_certificate(text: str) -> Fault | None:
+    """A certificate that Python has looked at and does not accept."""
     if "not yet valid" in text or "has expired" in text:
         return Fault(
             "the certificate is not valid at this time",
@@ -180,14 +223,26 @@ def of_certificate(chain: list[BaseException], text: str) -> Fault | None:
         )
     if "mismatch" in text or "doesn't match" in text:
         return Fault("the certificate belongs to another host, as that of a login page does", LOGIN)
-    if "certificate verify failed" in text.replace("_", " ").lower():
+    if any(words in text for words in NO_AUTHORITY):
         return Fault(
             "the certificate is from no authority that Python knows, as where a company reads its network",
             Advice("ask for that network's own certificate and set REQUESTS_CA_BUNDLE=/path/to/it.pem"),
         )
-    if "WRONG_VERSION_NUMBER" in text or "UNKNOWN_PROTOCOL" in text:
-        return Fault("what answers there speaks http, not https", Advice("write the address with http://"))
-    return Fault("no secure connection comes about", Advice("check the proxy and MODELSCOPE_ENDPOINT"))
+    refused = re.search(r"certificate verify failed: ([\w ,-]+)", text)
+    if refused:
+        return Fault(
+            f"Python does not accept the certificate, {refused[1].strip()}",
+            Advice("use another network, or ask who runs this one"),
+        )
+    return None
+
+
+def broken_off(cause: str) -> Fault:
+    """The fault of a line that is cut: another try may help, and where a proxy is set, it may be to blame."""
+    cure = AGAIN
+    if proxy_is_set():
+        cure = f"{AGAIN}; if that does not help, look at {proxy_words()}"
+    return Fault(cause, Advice(cure))
 
 
 def of_disk(chain: list[BaseException], text: str) -> Fault | None:
@@ -205,6 +260,13 @@ def of_disk(chain: list[BaseException], text: str) -> Fault | None:
             if error.filename:
                 return Fault(f"{fault.cause}, {error.filename}", fault.cure)
             return fault
+        if isinstance(error, OSError) and error.filename:
+            return Fault(f"the system refuses {error.filename}, {error.strerror}", ANOTHER_DISK)
+        if "can't start new thread" in str(error):
+            return Fault(
+                "this machine lets you start no more threads",
+                Advice("end other programs; `ulimit -u` shows the limit"),
+            )
     return None
 
 
@@ -216,6 +278,16 @@ def of_address(chain: list[BaseException], text: str) -> Fault | None:
             return Fault("the host's name is not known", Advice("check the network and MODELSCOPE_ENDPOINT"))
         if isinstance(error, kinds.InvalidURL | kinds.InvalidSchema | kinds.MissingSchema):
             return Fault("an address cannot be read", Advice("check MODELSCOPE_ENDPOINT and the proxy"))
+        if isinstance(error, UnicodeDecodeError):
+            return Fault(
+                "a file that is read here holds no text, such as the saved login of ModelScope",
+                Advice("delete ~/.modelscope/credentials and log in anew"),
+            )
+        if isinstance(error, UnicodeEncodeError) and error.encoding != "latin-1":  # that is for headers
+            return Fault(
+                f"{error.encoding} has no sign for {error.object[error.start : error.end]!a}",
+                Advice("set PYTHONUTF8=1, or use a folder whose name has plain letters only"),
+            )
         if isinstance(error, kinds.InvalidHeader | UnicodeError) or "Invalid header value" in text:
             return Fault(
                 "MODELSCOPE_API_TOKEN holds signs that no token has", Advice("set it anew or unset it")
@@ -231,10 +303,12 @@ def of_connection(chain: list[BaseException], text: str) -> Fault | None:
         return Fault(f"{proxy_words()} does not connect", PROXY)
     if any(isinstance(error, ConnectionRefusedError) for error in chain):
         return Fault("it refuses the connection", Advice(f"check the network, then {AGAIN}"))
+    if any(getattr(error, "errno", None) in NO_WAY_ERRORS for error in chain) or "unreachable" in text:
+        return NO_WAY
     if any(isinstance(error, TimeoutError | requests.Timeout) for error in chain):
         return Fault("no answer comes in time", Advice(AGAIN))
     if any(isinstance(error, ConnectionError | requests.RequestException) for error in chain):
-        return BROKEN
+        return broken_off("the connection keeps breaking off")
     return None
 
 
@@ -245,6 +319,8 @@ def one_sentence(doing: str) -> Iterator[None]:
         yield
     except CourseError:
         raise
-    except (OSError, HubError, MemoryError, UnicodeError) as error:
+    except (OSError, HubError, MemoryError, UnicodeError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and of_disk([error], "") is None:
+            raise  # a fault of the program itself
         fault = explain(error)
         raise DownloadError(f"{doing}: {fault.cause} (", fault.cure, ").") from error

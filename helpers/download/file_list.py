@@ -1,6 +1,6 @@
 """Ask the hub for its list of a model's files, and check it before anything is written."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import requests
 from modelscope_hub import HubConfig
@@ -8,6 +8,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from helpers import CourseError
+from helpers.download import manifest
 from helpers.download.errors import DownloadError
 from helpers.download.faults import explain, of_status_number
 from helpers.download.manifest import ModelFile, safe_file
@@ -38,6 +39,13 @@ def list_files(model_id: str, revision: str, folder: Path) -> list[ModelFile]:
     different = {file.path for file in files}
     if not files or len(entries) >= LONGEST_LIST or len(different) < len(files):
         raise CourseError(f"The hub's list of files of {model_id} is empty, cut off or names a file twice.")
+    for file in files:
+        for folder_of_file in PurePosixPath(file.path).parents:
+            if str(folder_of_file) in different:
+                raise CourseError(
+                    f"The hub's list of files of {model_id} names {str(folder_of_file)[:80]} as a file and "
+                    "as a folder: the list is wrong, take another revision or another model."
+                )
     return files
 
 
@@ -64,7 +72,9 @@ def read_entries(content: dict, model_id: str) -> list[dict]:
     """The entries of the answer that are files; an error of the same kind for anything that is no list."""
     if content["Success"] is not True:
         raise CourseError(f"The hub does not list {model_id}: {str(content.get('Message'))[:200]!r}.")
-    return [entry for entry in content["Data"]["Files"] if entry.get("Type") != "tree"]
+    entries = content["Data"]["Files"]
+    # Somebody may have put up a folder of this course with its manifest: a manifest is written here.
+    return [entry for entry in entries if entry.get("Type") != "tree" and entry["Path"] != manifest.NAME]
 
 
 def read_file(entry: dict, folder: Path) -> ModelFile:

@@ -5,6 +5,7 @@ When a download has ended and was checked, path, size, sha256 and time of change
 """
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -110,7 +111,7 @@ def write(folder: Path, manifest: Manifest) -> None:
 def write_json(path: Path, content: dict) -> None:
     """Write in one step: whoever stops this program leaves the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
+    new = path.with_suffix(f".{os.getpid()}.new")  # two downloads that end together must not share it
     try:
         new.write_text(json.dumps(content, indent=1), "utf-8")
         new.replace(path)

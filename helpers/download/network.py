@@ -1,6 +1,7 @@
 """The way to the hub: its address, the proxy in between, and whether anybody answers there."""
 
 import contextlib
+import errno
 import importlib.util
 import os
 import re
@@ -17,6 +18,8 @@ from helpers.download.errors import Advice, DownloadError, NoNetworkError
 from helpers.download.progress import waiting
 
 PATIENCE = 3  # seconds for a connection
+#: Errors of the operating system where no way leads to the other side.
+NO_WAY_ERRORS = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
 PORTS = {"https": 443, "http": 80, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 
 
@@ -48,6 +51,11 @@ def proxy() -> tuple[str, str]:
     return value, "a setting of this system"
 
 
+def proxy_is_set() -> bool:
+    """Whether a connection to the hub goes through a proxy."""
+    return proxy()[0] != ""
+
+
 def proxy_words() -> str:
     """The proxy in words, without the password that may be in its address."""
     value, variable = proxy()
@@ -69,11 +77,12 @@ def read_address(text: str, variable: str, schemes: tuple[str, ...]) -> Address:
     port = 0
     # ValueError and LocationParseError: a port that is no number, half an IPv6 address
     with contextlib.suppress(ValueError, LocationParseError):
-        parts = urlsplit(requests.utils.prepend_scheme_if_needed(text.strip(), "http"))
+        parts = urlsplit(requests.utils.prepend_scheme_if_needed(text, "http"))
         scheme = parts.scheme.lower()
         host = parts.hostname or ""
         port = parts.port or PORTS.get(scheme, 0)
-    if scheme not in schemes or not re.fullmatch(r"[\w.:-]+", host) or not port:
+    is_padded = text != text.strip()  # the client would not take the blanks away
+    if is_padded or scheme not in schemes or not re.fullmatch(r"[\w.:-]+", host) or not port:
         raise DownloadError(
             f"{variable} is set to {without_password(text)!r}, which is no address: ",
             Advice(f"correct it ({schemes[0]}://host:port) or unset it"),
@@ -123,6 +132,8 @@ def connect() -> None:
         why = "no such name is known"
     elif outcome and isinstance(outcome[0], ConnectionRefusedError):
         why = f"nothing listens at port {stop.port}"
+    elif outcome and getattr(outcome[0], "errno", None) in NO_WAY_ERRORS:
+        why = "this machine has no way there"
     if stop.variable == "MODELSCOPE_ENDPOINT":
         cure = "check the network and the proxy settings"
         if os.environ.get("MODELSCOPE_ENDPOINT"):

@@ -98,7 +98,8 @@ def download(
             forget(place)
         if found.wrong:
             tell_damaged(found, known, files)
-            transfer(place, [file for file in files if file.path in found.wrong], files)
+            wanted = [file for file in files if file.path in found.wrong]
+            transfer(place, wanted, files, found.times)
         # 5. Check the whole folder, and record it.
         files = with_hashes(place.folder, files)
         check(place.folder, files)
@@ -126,7 +127,7 @@ def verify(folder: str | Path, full: bool = False, repair: bool = False, model_i
         if wrong and not repair:
             raise files_wrong(wrong, wanted.files)
         if wrong:
-            found = Comparison(wrong, found.hashed)
+            found = replace(found, wrong=wrong)
             mend(place, found, wanted)
         files = with_hashes(folder, wanted.files)
         return record(folder, replace(wanted, files=files), found, known)
@@ -204,7 +205,7 @@ def mend(place: Place, found: Comparison, wanted: Manifest) -> None:
         )
     print(f"Wrong, and fetched again: {', '.join(sorted(found.wrong))}")
     files = [file for file in wanted.files if file.path in found.wrong]
-    transfer(place, files, files)
+    transfer(place, files, files, found.times)
     check(place.folder, wanted.files)
 
 

@@ -30,12 +30,14 @@ DAY = 24 * 3600  # seconds that a file may take; the client allows an hour, too 
 STILL = 2  # seconds without a byte after which the bar says why
 
 
-def transfer(place: Place, wanted: list[ModelFile], whole: list[ModelFile]) -> None:
-    """Fetch the wanted files; the bar runs over the `whole` list. DownloadError if one does not arrive."""
+def transfer(place: Place, wanted: list[ModelFile], whole: list[ModelFile], times: dict[str, int]) -> None:
+    """Fetch the wanted files; the bar runs over the `whole` list. DownloadError if one does not arrive.
+
+    `times`: of change of each file when it was found wrong, in nanoseconds.
+    """
     connect()
     for file in wanted:
-        if file.size_in(place.folder) == file.size:  # complete and wrong: the client would hash it once more
-            (place.folder / file.path).unlink()
+        remove_wrong(place.folder, file, times[file.path])
     bar = TransferBar(place, whole)
     try:
         with quiet_patient_client(seconds_a_file=DAY), bar:
@@ -46,6 +48,15 @@ def transfer(place: Place, wanted: list[ModelFile], whole: list[ModelFile]) -> N
         here = sum(file.bytes_in(place.folder) for file in whole)
         print(f"Stopped with {size_text(here)} of {size_text(bar.total)} on disk: run this again to go on.")
         raise
+
+
+def remove_wrong(folder: Path, file: ModelFile, time_found_wrong: int) -> None:
+    """Remove a file that is complete and wrong, which the client would only hash once more.
+
+    One that has changed since it was found wrong stays: another download has just brought it.
+    """
+    if file.size_in(folder) == file.size and file.mtime_ns_in(folder) == time_found_wrong:
+        (folder / file.path).unlink(missing_ok=True)
 
 
 def call_client(place: Place, wanted: list[ModelFile], bar: "TransferBar") -> None:

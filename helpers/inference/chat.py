@@ -26,10 +26,17 @@ def render_chat(tokenizer, messages: list[dict[str, str]]) -> str:
         advice = "send the messages in the order that it wants"
         if messages[0]["role"] == "system" and can_render(tokenizer, messages[1:]):
             advice = "leave out the system message"
+        elif not can_render(tokenizer, [{"role": "user", "content": "u"}]):
+            advice = "it refuses any question, so take another version of the model or of its template"
         raise CourseError(
             f"The chat template of this model refuses the conversation ({words}): {advice}."
         ) from error
-    if leaves_out_system(tokenizer, messages, rendered):
+    if leaves_out(tokenizer, messages, rendered, "user"):
+        raise CourseError(
+            "The chat template of this model leaves the questions out, perhaps because it wants lists of "
+            "parts where this chat has text: take another version of the model or of its template."
+        )
+    if leaves_out(tokenizer, messages, rendered, "system"):
         raise CourseError(
             "The chat template of this model ignores system messages: leave out the system message, and "
             "write what it says into the first question."
@@ -46,12 +53,15 @@ def can_render(tokenizer, messages: list[dict[str, str]]) -> bool:
     return True
 
 
-def leaves_out_system(tokenizer, messages: list[dict[str, str]], rendered: str) -> bool:
-    """Whether the rendered text would be the same with another system message at the start."""
-    system = messages[0]["content"].strip()
-    if messages[0]["role"] != "system" or not system:
+def leaves_out(tokenizer, messages: list[dict[str, str]], rendered: str, role: str) -> bool:
+    """Whether the rendered text would be the same with other texts of this role."""
+    other = []
+    for message in messages:
+        if message["role"] == role and message["content"].strip():
+            message = message | {"content": uuid.uuid4().hex}
+        other.append(message)
+    if other == messages:
         return False
-    other = [{"role": "system", "content": f"{system} {uuid.uuid4().hex}"}, *messages[1:]]
     return rendered == tokenizer.apply_chat_template(other, tokenize=False, add_generation_prompt=True)
 
 
@@ -104,14 +114,34 @@ def encode_chat(tokenizer, messages: Sequence[Message]):
 
     # 2. Let the template add its own.
     rendered = render_chat(tokenizer, guarded)
+    if guarded != checked and rendered.replace(mark, "") != render_chat(tokenizer, checked):
+        raise CourseError(
+            "The chat template of this model changes the texts of messages, and a control token such as "
+            f"{control[0]} is typed in one, which then cannot be told from the template's own: leave it out."
+        )
 
     # 3. Encode the template's control tokens as such and everything between them, without marks, as text.
     ids: list[int] = []
     for part in control_pattern.split(rendered):
-        ids += tokenizer.encode(
-            part.replace(mark, ""),
+        ids += encode_text(tokenizer, part.replace(mark, ""), is_control=part in control)
+    return BatchEncoding({"input_ids": [ids], "attention_mask": [[1] * len(ids)]}, tensor_type="pt")
+
+
+def encode_text(tokenizer, text: str, is_control: bool) -> list[int]:
+    """The ids of a control token of the template, or of a text between them, which stays text.
+
+    CourseError for a text that the tokenizer has no tokens for.
+    """
+    try:
+        return tokenizer.encode(
+            text,
             add_special_tokens=False,
-            split_special_tokens=part not in control,
+            split_special_tokens=not is_control,
             verbose=False,  # it would warn of a long text; how long is too long, the caller knows
         )
-    return BatchEncoding({"input_ids": [ids], "attention_mask": [[1] * len(ids)]}, tensor_type="pt")
+    except Exception as error:  # what the tokenizers library raises has no class of its own
+        words = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise CourseError(
+            f"The tokenizer has no tokens for this text ({words}): take the tokenizer that belongs to the "
+            "model."
+        ) from error

@@ -1,11 +1,14 @@
 """Which options of `generate` a stream can take: the wrong ones are refused before the model computes."""
 
 import copy
+from numbers import Integral
 
 from helpers import CourseError
 
 #: What the stream itself hands to `generate`.
 OWN = ("inputs", "input_ids", "attention_mask", "inputs_embeds", "streamer", "stopping_criteria")
+#: Options with which `generate` fetches code from a hub and runs it.
+FOREIGN_CODE = ("custom_generate", "trust_remote_code")
 
 
 def effective_config(model, options: dict):
@@ -18,20 +21,33 @@ def effective_config(model, options: dict):
             raise CourseError(
                 f"A stream of the chat hands {name} to generate itself: leave it out, or call model.generate."
             )
+    for name in FOREIGN_CODE:
+        if options.get(name):
+            raise CourseError(f"{name} would run code that comes with a model: leave it out.")
     config = options.get("generation_config")
     if config is None:
         config = model.generation_config
+    if not hasattr(config, "num_beams"):
+        kind = type(config).__name__
+        raise CourseError(
+            f"generation_config is of type {kind}: give a GenerationConfig of transformers, or the options "
+            "one by one."
+        )
+    processors = options.get("logits_processor")
+    if processors is not None and not isinstance(processors, (list, tuple)):
+        raise CourseError("logits_processor is no list: put what you have into a list, [...].")
     config = copy.deepcopy(config)
     settings = {name: value for name, value in options.items() if name != "generation_config"}
     try:
         config.update(**settings)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise refused(error) from error
     return config
 
 
 def check_streamable(config) -> None:
     """Refuse settings with which there is no single answer that grows token by token."""
+    check_numbers(config)
     if (config.num_beams or 1) > 1:
         raise CourseError(
             f"num_beams={config.num_beams} cannot be streamed, because beam search knows its answer only at "
@@ -42,11 +58,40 @@ def check_streamable(config) -> None:
             f"num_return_sequences={config.num_return_sequences} cannot be streamed, because a stream is one "
             "answer: set it to 1, or start one stream after the other."
         )
-    if config.use_cache is False:
+    if config.use_cache is not None and not config.use_cache:
         raise CourseError(
             "use_cache=False would compute the whole chat again for every token: leave it out, or call "
             "model.generate."
         )
+
+
+def check_numbers(config) -> None:
+    """Refuse counts below 1 and words where tokens belong: transformers ends with an error of its own."""
+    for name in ("num_beams", "num_return_sequences"):
+        value = getattr(config, name)
+        if value is not None and (not isinstance(value, Integral) or value < 1):
+            raise CourseError(f"{name} is {value!r}: set it to 1, or leave it out.")
+    if not are_stop_strings(config.stop_strings):
+        raise CourseError(
+            f"stop_strings is {config.stop_strings!r}: give a list of texts such as ['\\n'], or leave it out."
+        )
+    try:
+        end_tokens(config)
+    except (TypeError, ValueError) as error:
+        raise CourseError(
+            f"eos_token_id is {config.eos_token_id!r}: give the number of a token, or a list of numbers."
+        ) from error
+
+
+def are_stop_strings(texts) -> bool:
+    """Whether this is what `generate` takes as stop_strings: None, a text or a list of texts, none empty."""
+    if texts is None:
+        return True
+    if isinstance(texts, str):
+        return texts != ""
+    if not isinstance(texts, (list, tuple)) or not texts:
+        return False
+    return all(isinstance(text, str) and text for text in texts)
 
 
 def end_tokens(config) -> list[int]:

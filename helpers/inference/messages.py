@@ -4,7 +4,7 @@ A chat template takes almost anything without a word: a role that the model has 
 expects text. So a conversation is checked before it meets the template.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 from helpers import CourseError
 
@@ -43,7 +43,7 @@ def check_message(number: int, message: Message) -> dict[str, str]:
     checked = {}
     for key, value in message.items():
         if key not in ("role", "content") and not isinstance(value, str):
-            if value:
+            if has_value(value):
                 raise CourseError(
                     f"Message {number} has {key}, which this chat does not know: leave it out, and send "
                     "role and content only."
@@ -58,6 +58,17 @@ def check_message(number: int, message: Message) -> dict[str, str]:
             "use system, user or assistant, in small letters."
         )
     return {key: repair_text(text) for key, text in checked.items()}
+
+
+def has_value(value: object) -> bool:
+    """Whether a key that this chat does not know says anything: not None, False, 0 or empty."""
+    if value is None:
+        return False
+    if isinstance(value, (bool, int, float)):
+        return bool(value)
+    if isinstance(value, Sized):
+        return len(value) > 0
+    return True
 
 
 def check_text(number: int, key: str, value: object) -> None:

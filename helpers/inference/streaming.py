@@ -12,6 +12,8 @@ from helpers.inference.generate_options import check_streamable, effective_confi
 from helpers.inference.messages import Message
 from helpers.inference.overflow import OverflowCheck, overflow_error
 
+#: What wrong options end in, somewhere inside of `generate`.
+OF_OPTIONS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, NotImplementedError)
 READ_SECONDS = 0.05  # new text is read 20 times a second
 
 
@@ -110,16 +112,16 @@ class ChatStream:
         """The thread."""
         import torch  # imported late: torch takes seconds
 
-        options = dict(self._options)
-        options["streamer"] = tokens
-        options["stopping_criteria"] = [self._stopped]
-        options["logits_processor"] = [*(options.get("logits_processor") or []), overflow]
         try:
+            options = dict(self._options)
+            options["streamer"] = tokens
+            options["stopping_criteria"] = [self._stopped]
+            options["logits_processor"] = [*(options.get("logits_processor") or []), overflow]
             with torch.inference_mode():  # a little faster than the no_grad of generate
                 self._model.generate(**options)
             tokens.end()
         except BaseException as error:
-            if isinstance(error, (TypeError, ValueError)) and self._was_told and not tokens.has_tokens:
+            if isinstance(error, OF_OPTIONS) and self._was_told and not tokens.has_tokens:
                 error = refused(error)  # what generate does not take now, it will not take later
             tokens.end(error)
 
@@ -189,6 +191,11 @@ def stream_chat(
     """
     if not isinstance(max_new_tokens, Integral):
         raise CourseError(f"max_new_tokens is {max_new_tokens!r}: give a whole number, such as 512.")
+    if stop is not None and not hasattr(stop, "is_set"):
+        raise CourseError(
+            f"stop is of type {type(stop).__name__}: give a threading.Event; texts that end the answer go "
+            "into stop_strings=['...']."
+        )
     config = effective_config(model, generate_options)
     check_streamable(config)
     inputs = encode_chat(tokenizer, messages).to(model.device)

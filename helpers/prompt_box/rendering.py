@@ -25,7 +25,8 @@ INLINE = re.compile(
       (?<!`) `   (?P<code>    [^`]+               ) `   (?!`)  # `code`
     | (?<!`) ``  (?P<quoting> [^`]+ (`[^`]+)*     ) ``  (?!`)  # ``code with a ` in it``
     | (?<!`) ``` (?P<fenced>  (?=\S) [^`]+ (?<=\S)) ``` (?!`)  # ```code``` with no space at its ends
-    | \*\*       (?P<bold>    (?=\S) [^*]+ (?<=\S)) \*\*       # **bold** with no space at its ends
+    | (?<![0-9A-Za-z_)\]])                                      # not behind a number or a name: 2**3
+      \*\*       (?P<bold>    (?=\S) [^*]+ (?<=\S)) \*\*       # **bold** with no space at its ends
     """,
     re.VERBOSE,
 )

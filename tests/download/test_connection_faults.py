@@ -87,6 +87,9 @@ MALFORMED = [
     "ftp://127.0.0.1:21",
     "http://127.0.0.1:80:80",
     "<your proxy>",
+    "http://127.0.0.1:80 ",
+    "http://127.0.0.1:80\t",
+    "socks://127.0.0.1:1080",
 ]
 
 
@@ -193,6 +196,14 @@ def test_a_bundle_of_certificates_that_is_not_there(stage, secure):
     secure()
     stage.environment["REQUESTS_CA_BUNDLE"] = str(stage.tmp / "no-such.pem")
     refused_permanently(stage, "REQUESTS_CA_BUNDLE", "not there", "unset")
+
+
+@pytest.mark.parametrize("content", ["", "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n"])
+def test_a_bundle_without_certificates(stage, secure, content):
+    secure()
+    (stage.tmp / "bundle.pem").write_text(content)
+    stage.environment["REQUESTS_CA_BUNDLE"] = str(stage.tmp / "bundle.pem")
+    refused_permanently(stage, "REQUESTS_CA_BUNDLE", "holds no certificate", "unset")
 
 
 def test_https_where_http_is_spoken(stage):

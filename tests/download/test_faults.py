@@ -17,8 +17,9 @@ import pytest
 from stage import MODEL_ID, SHARD, Pause, cut, fault_of, flip, times, total_size, wait_until
 
 from helpers import REAL_MODEL_ID
-from helpers.download import manifest
+from helpers.download import download, manifest, transfer
 from helpers.download.faults import of_status_number
+from helpers.download.place import locate
 
 # Stopped in the middle
 
@@ -54,6 +55,23 @@ def test_two_downloads_at_once(stage):
     assert stage.hub.sent() == {path: file.stat().st_size for path, file in stage.hub.files().items()}
     stage.completes()
     assert not stage.hub.sent()
+
+
+@pytest.mark.parametrize("before", ["missing", "damaged"])
+def test_what_another_download_brings_in_the_meantime_stays(local_hub, tmp_path, monkeypatch, before):
+    """The moment between the comparison and the transfer: the other download ends just then."""
+    folder = locate(MODEL_ID, "master", tmp_path / "cache").folder
+    if before == "damaged":
+        shutil.copytree(local_hub.folder, folder)
+        for file in folder.glob("*.safetensors"):
+            file.write_bytes(bytes(file.stat().st_size))
+
+    def other_download_ends():
+        shutil.copytree(local_hub.folder, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(transfer, "connect", other_download_ends)
+    download(MODEL_ID, cache_dir=tmp_path / "cache")
+    assert not [request for request in local_hub.seen if request.kind == "file"]
 
 
 # Damaged bytes
@@ -271,6 +289,21 @@ UNSAFE = [
     "docs/\u202eescaped",
     "x\tescaped",
 ]
+
+
+@pytest.mark.parametrize("path", ["docs", "config.json/x"])
+def test_a_name_that_is_a_file_and_a_folder(stage, path):
+    stage.hub.change = lambda entries: [*entries, {"Path": path, "Size": 10, "Sha256": "0" * 64}]
+    stage.refused("as a file and as a folder", "another revision")
+    assert not stage.hub.sent()
+    stage.completes()
+
+
+def test_a_manifest_of_the_course_on_the_hub_is_left_out(stage):
+    listed = {"Path": manifest.NAME, "Size": 10, "Sha256": "0" * 64}
+    stage.hub.change = lambda entries: [*entries, listed]
+    assert stage.run()[0] == 0
+    stage.completes()
 
 
 @pytest.mark.parametrize("path", UNSAFE)

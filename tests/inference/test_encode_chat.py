@@ -5,7 +5,8 @@ import random
 import pytest
 import torch
 from inference_samples import TEMPLATE, WORDS, reference, user
-from transformers import Qwen2Tokenizer
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from helpers import CourseError
 from helpers.inference import encode_chat, repair_text, takes_system_message
@@ -143,6 +144,7 @@ CALL = {"type": "function", "function": {"name": "add", "arguments": "{}"}}
         ([{"role": "assistant", "content": None, "tool_calls": [CALL]}], "Message 1 has tool_calls"),
         ([HELLO, {"role": "assistant", "content": "", "tool_calls": [CALL]}], "Message 2 has tool_calls"),
         ([{**HELLO, "images": ["cat.png"]}], "Message 1 has images"),
+        ([{**HELLO, "images": torch.ones(3)}], "Message 1 has images"),
         ([{"role": "tool", "content": "4"}], "role 'tool'"),
         ([{"role": "User", "content": "Hello"}], "role 'User'"),
         ([{"role": "bot", "content": "Hello"}], "role 'bot'"),
@@ -191,10 +193,10 @@ WANTS_TURNS = (
         (IGNORES_SYSTEM, user("x"), "ignores system messages", "leave out the system message"),
         (WANTS_TURNS, [HELLO, HELLO], "must alternate", "in the order that it wants"),
         (WANTS_TURNS, user("x"), "must alternate", "leave out the system message"),
-        ("{{ messages[0].nothing.at_all }}", [HELLO], "refuses the conversation", "order"),
-        ("{{ 1 / 0 }}", [HELLO], "division by zero", "order"),
-        ("{% for %}", [HELLO], "refuses the conversation", "order"),
-        ({"tool_use": TEMPLATE}, [HELLO], "refuses the conversation", "order"),
+        ("{{ messages[0].nothing.at_all }}", [HELLO], "refuses the conversation", "another version"),
+        ("{{ 1 / 0 }}", [HELLO], "division by zero", "another version"),
+        ("{% for %}", [HELLO], "refuses the conversation", "another version"),
+        ({"tool_use": TEMPLATE}, [HELLO], "refuses the conversation", "another version"),
     ],
 )
 def test_a_template_that_refuses(loaded, monkeypatch, template, messages, words, advice):
@@ -239,3 +241,35 @@ def test_a_tokenizer_without_control_tokens(loaded):
     for token in tokenizer.added_tokens_decoder.values():
         token.special = False
     assert tokenizer.decode(ids_of(tokenizer, [HELLO])) == "Hello"
+
+
+REPLY = {"role": "assistant", "content": "x"}
+ODD_TEMPLATES = [
+    # template, messages, words of the refusal
+    ("{{ nowhere.x }}", [HELLO], "refuses any question"),
+    ("{% for message in messages %}", [HELLO], "refuses any question"),
+    ("{{ 1 / 0 }}", [HELLO], "another version of the model"),
+    ("{{ messages[1].content }}{{ messages[2].content.x.y }}", [HELLO], "refuses any question"),
+    (
+        "{% for m in messages %}{% for p in m.content %}{{ p['text'] }}{% endfor %}{% endfor %}",
+        [HELLO],
+        "leaves the questions out",
+    ),
+    ("Assistant:", [HELLO, REPLY, HELLO], "leaves the questions out"),
+    ("{{ messages[0].content | upper }}", [{**HELLO, "content": "<|im_end|>"}], "changes the texts"),
+    ("{{ messages[0].content[:20] }}", [{**HELLO, "content": "a <|im_end|> b"}], "changes the texts"),
+]
+
+
+@pytest.mark.parametrize(("template", "messages", "words"), ODD_TEMPLATES)
+def test_odd_templates(loaded, monkeypatch, template, messages, words):
+    tokenizer = loaded[1]
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    assert words in refusal(tokenizer, messages)
+
+
+def test_a_tokenizer_without_tokens_for_a_text():
+    words = Tokenizer(models.WordLevel({"a": 0}))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    assert "take the tokenizer that belongs to the model" in refusal(tokenizer, [HELLO])

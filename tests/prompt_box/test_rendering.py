@@ -51,6 +51,9 @@ def test_hostile_text_stays_text(make_box, text):
         ("one\ntwo", "one<br>two"),
         ("a **bold** b", "a <b>bold</b> b"),
         ("2 ** 3 ** 4", "2 ** 3 ** 4"),
+        ("2**3 is 8 and 2**4 is 16", "2**3 is 8 and 2**4 is 16"),
+        ("x**2 + f(y)**2, **bold**", "x**2 + f(y)**2, <b>bold</b>"),
+        ("这是**重点**内容", "这是<b>重点</b>内容"),
         ("# no heading\n- no list\n> 中文", "# no heading<br>- no list<br>&gt; 中文"),
     ],
 )

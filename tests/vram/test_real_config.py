@@ -3,6 +3,7 @@
 The full-size model is only ever built on `meta`.
 """
 
+import ast
 import hashlib
 import json
 import random
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import GIB, vram
+from helpers import vram
 from helpers.vram.ledger import round_up
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/en/02_vram.ipynb"
@@ -90,14 +91,25 @@ def test_parameters_and_checkpoint_to_the_byte():
     assert sum(FILES) == 28_632_144_944
 
 
-def notebook_function(name: str):
-    """A function as it stands in notebook 02."""
+def notebook_functions(*names: str) -> dict:
+    """Functions as they stand in notebook 02, with the sizes that it gives them, by name."""
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    source = next(source for source in sources if f"def {name}(" in source)
-    scope = {"config": vram.load_config("real"), "GIB": GIB}
-    exec(source, scope)
-    return scope[name]
+    config = vram.load_config("real")
+    scope = {
+        "config": config,
+        "a": 2,  # bytes of a number
+        "h": config.hidden_size,
+        "i": config.moe_intermediate_size,
+        "k": config.num_experts_per_tok,
+        "kv_width": config.num_key_value_heads * config.hidden_size // config.num_attention_heads,
+    }
+    for cell in cells:
+        if cell["cell_type"] != "code":
+            continue
+        for node in ast.parse("".join(cell["source"])).body:
+            if isinstance(node, ast.FunctionDef) and node.name in names:
+                exec(ast.unparse(node), scope)
+    return {name: scope[name] for name in names}
 
 
 def real_config_with(layers: int):
@@ -118,7 +130,7 @@ def layers_on_gpu_1(layers: int) -> dict[str, int]:
 
 @pytest.mark.skipif(not NOTEBOOK.is_file(), reason="the notebook is not there")
 def test_closed_form_of_the_notebook_agrees_with_the_forecast():
-    closed_form = notebook_function("closed_form")
+    by_hand = notebook_functions("kv_bytes", "prefill_bytes", "decode_bytes")
     draw = random.Random(2024)
     worst = 0
     for _ in range(100):
@@ -136,9 +148,13 @@ def test_closed_form_of_the_notebook_agrees_with_the_forecast():
             placement = layers_on_gpu_1(layers)
             gpu = 1
         exact = vram.simulate(vram.meta_model(config), placement, **request)
-        by_hand = closed_form(config, layers=layers, first=first, **request)
+        prompt_only = {"batch": request["batch"], "prompt": request["prompt"]}
+        hand = {
+            "prefill": by_hand["prefill_bytes"](layers, first=first, **prompt_only),
+            "decode": by_hand["decode_bytes"](layers, first=first, **request),
+        }
         for phase in ("prefill", "decode"):
-            error = by_hand[phase] / exact[phase][gpu] - 1
+            error = hand[phase] / exact[phase][gpu] - 1
             worst = max(worst, abs(error))
             assert abs(error) <= 0.01, (phase, error, layers, first, request)
     print(f"closed form: worst {worst:.4%}")
