@@ -4,8 +4,7 @@ The picture has no seconds: every allocation and every release is one step to th
 """
 
 from helpers.vram.configs import load_config
-from helpers.vram.forecasting import CUBLAS_WORKSPACE, capacity_of, gpu_sizes, parameters_by_place
-from helpers.vram.forecasting import place as place_modules
+from helpers.vram.forecasting import CUBLAS_WORKSPACE, capacity_of, gpu_sizes, parameters_by_place, place
 from helpers.vram.simulation import Simulation, meta_model
 
 DECODE_STEPS = 6  # how many of the decoding steps are shown, from the first to the last
@@ -72,7 +71,7 @@ def memory_over_time(config, gpus, gpu: int = 0, batch: int = 1, prompt: int = 2
     model = meta_model(config)
     sizes = gpu_sizes(gpus)
     capacity = capacity_of(model, sizes, "bfloat16", ram=None)
-    placement = place_modules(model, sizes, capacity, ram=None)
+    placement = place(model, sizes, capacity, ram=None)
     parameters = parameters_by_place(model, placement)[gpu]
     simulation = TimelineSimulation(model, placement, new, padding=False, on_cpu=False)
     simulation.run(batch, prompt, sampling=False)

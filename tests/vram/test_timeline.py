@@ -22,11 +22,12 @@ def no_window():
 
 @pytest.mark.parametrize("gpu", [0, 1])
 def test_peaks_are_those_of_the_forecast(gpu):
-    over_time = memory_over_time("real", gpus=TWO_CARDS, gpu=gpu, **REQUEST)
-    row = forecast("real", gpus=TWO_CARDS, **REQUEST)["gpus"][gpu]
+    config = load_config(REAL_CONFIG)
+    over_time = memory_over_time(config, gpus=TWO_CARDS, gpu=gpu, **REQUEST)
+    row = forecast(config, gpus=TWO_CARDS, **REQUEST)["gpus"][gpu]
     assert max(over_time["prefill"]) == row["prefill"]
-    # Seen: 1.2 MB less, as much as the scores of one token for each of the two sequences.
-    assert max(over_time["decode"]) == pytest.approx(row["decode"], rel=1e-3)
+    # Here the small inputs of the step before are still there; the forecast makes no such step.
+    assert max(over_time["decode"]) == pytest.approx(row["decode"], abs=4096)
     assert over_time["loading"][-1] == row["weights"]
     # The forecast assumes that the largest tensor is fused when all the rest is there.
     assert row["weights"] <= max(over_time["loading"]) <= row["loading"]
