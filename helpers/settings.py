@@ -59,3 +59,8 @@ def read_record() -> dict[str, str] | None:
     if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in keys):
         raise ValueError(f"{record_file().name} is no record of a download")
     return record
+
+
+def wanted_language() -> str:
+    """What `COURSE_LANG` asks for, as it was written; "" if nobody asks."""
+    return os.environ.get("COURSE_LANG", "").strip()

@@ -10,7 +10,7 @@ from nbval.kernel import RunningKernel
 # A learner without a GPU and without a download. One thread: sharing out small work costs more than the work;
 # tests/maintenance/sweep.py asks for two as well.
 THREADS = os.environ.get("COURSE_TEST_THREADS", "1")
-LEARNER = {"COURSE_MODEL": "", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": THREADS}
+LEARNER = {"COURSE_MODEL": "", "COURSE_LANG": "", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": THREADS}
 
 
 class WatchedKernel(RunningKernel):

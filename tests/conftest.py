@@ -6,5 +6,8 @@ import signal
 # One thread: sharing out work this small costs more than the work itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The tests read English sentences, also on a machine that speaks Chinese. A test of the Chinese ones says so.
+os.environ["COURSE_LANG"] = "en"
+
 # Tests of Ctrl-C need it to arrive, also where pytest runs in the background and the shell switched it off.
 signal.signal(signal.SIGINT, signal.default_int_handler)

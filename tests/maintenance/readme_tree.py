@@ -28,6 +28,8 @@ SAID_HERE = {
     "images/05_prompt_box*.png": "Pictures of the prompt box, taken by tests/browser",
     "images/autodl_choices.*": "What to choose when renting",
     "images/moe_layer.*": "One layer of the model",
+    "helpers/zh.json": "Chinese sentences of the modules beside it",
+    "helpers/*/zh.json": "Its sentences in Chinese",
     "helpers/embedded_model/corpus/*.json": "What it learned from: subjects, functions, chats, ways to ask",
     "helpers/embedded_model/model*.safetensors*": "Its weights in bf16, and the index of their tensors",
     "helpers/embedded_model/*token*": "Its tokenizer",
