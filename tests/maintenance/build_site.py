@@ -1,6 +1,8 @@
 """Build the website of the course, both editions, from the stored outputs of the notebooks.
 
-    python tests/maintenance/build_site.py [FOLDER]     default: site/; needs pip install -e ".[site]"
+    python tests/maintenance/build_site.py [FOLDER] [--pdf]     default: site/; needs pip install -e ".[site]"
+
+With --pdf, the whole course of each edition is printed by Chromium, too: course.en.pdf and course.zh.pdf.
 
 No notebook is run and nothing is fetched: the pages open from the disk, and twice built they are the same. Any warning
 of Sphinx is an error, and so is a link that leads nowhere (`site_links`).
@@ -25,6 +27,8 @@ README = {"en": "README.md", "zh": "README.zh.md"}
 CARD = {"en": "README.md", "zh": "README.zh.md"}  # in helpers/embedded_model
 NOTES = ("glossary", "first_real_run")  # pages beside the notebooks, in this order after them
 
+MARGIN = {side: "15mm" for side in ("top", "bottom", "left", "right")}
+
 # A page that sends the reader to the edition of the browser's language; both are linked for a browser without scripts.
 START = """<!doctype html>
 <html lang="en">
@@ -44,12 +48,13 @@ def main() -> None:
     """Build the site into a folder of the learner's choice."""
     parser = argparse.ArgumentParser(description="Build the website of the course, both editions.")
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "site", help="default: site/")
-    folder = parser.parse_args().folder
-    build(folder)
-    print(f"The site is in {folder}: open index.html.")
+    parser.add_argument("--pdf", action="store_true", help="print the whole course of each edition, too")
+    arguments = parser.parse_args()
+    build(arguments.folder, arguments.pdf)
+    print(f"The site is in {arguments.folder}: open index.html.")
 
 
-def build(out: Path) -> None:
+def build(out: Path, with_pdf: bool = False) -> None:
     """Build both editions into `out`, which is made anew, and check every link. SystemExit says what is wrong."""
     editions = [edition for edition in EDITIONS if (ROOT / "notebooks" / edition).is_dir()]
     with tempfile.TemporaryDirectory(prefix="course-site-") as name:
@@ -59,7 +64,10 @@ def build(out: Path) -> None:
         built = work / "built"
         for edition in editions:
             others = {page for other in editions if other != edition for page in pages[other]}
-            sphinx(edition, work, built / edition, sorted(others))
+            sphinx("html", edition, work, built / edition, sorted(others))
+            if with_pdf:
+                sphinx("singlehtml", edition, work, work / f"one-{edition}", sorted(others))
+                print_pdf(work / f"one-{edition}" / "index.html", built / f"course.{edition}.pdf")
         (built / "index.html").write_text(START, encoding="utf-8")
         faults = site_links.faults(built)
         if faults:
@@ -178,16 +186,16 @@ def chapters(edition: str) -> str:
 # --- Sphinx ---
 
 
-def sphinx(edition: str, work: Path, out: Path, other_pages: list[str]) -> None:
-    """Run Sphinx on a staged edition. SystemExit with its words if it warns of anything."""
+def sphinx(builder: str, edition: str, work: Path, out: Path, other_pages: list[str]) -> None:
+    """Run a builder of Sphinx on a staged edition. SystemExit with its words if it warns of anything."""
     environment = os.environ | {
         "SITE_LANG": edition,
         "SITE_LOCALE": str(work / "locale"),
         "SITE_OTHER_PAGES": " ".join(other_pages),
         "SOURCE_DATE_EPOCH": "0",  # no time of the build in the pages: twice built is the same
     }
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "-b", "html"]
-    command += ["-c", str(ROOT / "notebooks"), "-d", str(work / f"doctrees-{edition}")]
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "-b", builder]
+    command += ["-c", str(ROOT / "notebooks"), "-d", str(work / f"{builder}-doctrees-{edition}")]
     done = subprocess.run(
         [*command, str(work / edition), str(out)], env=environment, capture_output=True, text=True, check=False
     )
@@ -196,8 +204,25 @@ def sphinx(edition: str, work: Path, out: Path, other_pages: list[str]) -> None:
         raise SystemExit(f"The {edition} edition of the site has faults:\n{said}")
     # What only a rebuild needs: it differs from build to build, or names folders of this machine.
     (out / ".buildinfo").unlink(missing_ok=True)
+    shutil.rmtree(out.parent / "jupyter_execute", ignore_errors=True)
     for file in out.rglob("*webpack-macros.html"):
         file.unlink()
+
+
+def print_pdf(page: Path, pdf: Path) -> None:
+    """Print a page with Chromium, solutions opened."""
+    from playwright.sync_api import sync_playwright  # late: only --pdf needs a browser
+
+    chromium = shutil.which("chromium")
+    if not chromium:
+        raise SystemExit("--pdf prints with Chromium: install it, or leave --pdf out.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.goto(page.as_uri())
+        tab.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        tab.pdf(path=pdf, format="A4", print_background=True, margin=MARGIN, outline=True, tagged=True)
+        browser.close()
 
 
 if __name__ == "__main__":
