@@ -1,6 +1,6 @@
 """How Sphinx makes the website of one edition. `python tests/maintenance/build_site.py` calls it for both.
 
-The build script lays a copy of `notebooks/en` or `notebooks/zh` into a folder and sets SITE_LANG; no notebook is run.
+The build script lays a copy of an edition into a folder and sets SITE_LANG; no notebook is run.
 """
 
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 ASSETS = Path(__file__).resolve().parent / "_site"
 sys.path.insert(0, str(ASSETS))
-from character_pairs import CharacterPairs  # noqa: E402 - lies beside this file, in a folder of its own
+from character_pairs import CharacterPairs
 
 EDITION = os.environ["SITE_LANG"]
 CHINESE = EDITION == "zh"

@@ -1,8 +1,8 @@
 """Search in Chinese text: every pair of neighbouring characters is a word of the index.
 
-Sphinx cuts Chinese with a dictionary, which does not know this course's terms (it does not find 共享专家), and its
-Chinese search fails in the browser in Sphinx 9.0 (sphinx-doc/sphinx issue 14229). Pairs need no dictionary and find
-every phrase. The browser cuts a query in the same way.
+Sphinx cuts Chinese with a dictionary, which does not know this course's terms (共享专家 is not found), and
+its Chinese search fails in the browser in Sphinx 9.0 (sphinx-doc/sphinx issue 14229). Pairs need no
+dictionary and find every phrase. The browser cuts a query in the same way.
 """
 
 import re

@@ -4,8 +4,8 @@
 
 With --pdf, the whole course of each edition is printed by Chromium, too: course.en.pdf and course.zh.pdf.
 
-No notebook is run and nothing is fetched: the pages open from the disk, and twice built they are the same. Any warning
-of Sphinx is an error, and so is a link that leads nowhere (`site_links`).
+No notebook is run and nothing is fetched: the pages open from the disk, and twice built they are the same.
+Any warning of Sphinx is an error, and so is a link that leads nowhere (`site_links`).
 """
 
 import argparse
@@ -27,9 +27,10 @@ README = {"en": "README.md", "zh": "README.zh.md"}
 CARD = {"en": "README.md", "zh": "README.zh.md"}  # in helpers/embedded_model
 NOTES = ("glossary", "first_real_run")  # pages beside the notebooks, in this order after them
 
-MARGIN = {side: "15mm" for side in ("top", "bottom", "left", "right")}
+MARGIN = dict.fromkeys(("top", "bottom", "left", "right"), "15mm")
 
-# A page that sends the reader to the edition of the browser's language; both are linked for a browser without scripts.
+# A page that sends the reader to the edition of the browser's language. Both are linked, for a browser
+# without scripts.
 START = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 def build(out: Path, with_pdf: bool = False) -> None:
-    """Build both editions into `out`, which is made anew, and check every link. SystemExit says what is wrong."""
+    """Build both editions into `out`, made anew, and check every link. SystemExit says what is wrong."""
     editions = [edition for edition in EDITIONS if (ROOT / "notebooks" / edition).is_dir()]
     with tempfile.TemporaryDirectory(prefix="course-site-") as name:
         work = Path(name)
@@ -197,7 +198,11 @@ def sphinx(builder: str, edition: str, work: Path, out: Path, other_pages: list[
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "-b", builder]
     command += ["-c", str(ROOT / "notebooks"), "-d", str(work / f"{builder}-doctrees-{edition}")]
     done = subprocess.run(
-        [*command, str(work / edition), str(out)], env=environment, capture_output=True, text=True, check=False
+        [*command, str(work / edition), str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     said = (done.stdout + done.stderr).replace(str(work), "").strip()
     if done.returncode or said:

@@ -1,10 +1,10 @@
-"""Slides of notebooks 02, 04 and 06, for a teacher who projects them: HTML that opens offline, and a PDF beside it.
+"""Slides of notebooks 02, 04 and 06, for a teacher who projects them: HTML that opens offline, and a PDF.
 
     python tests/maintenance/build_slides.py [FOLDER] [--editions en zh] [--notebooks 02 04 06]
 
-Default folder: slides/. Nothing is run: the slides show the stored outputs. reveal.js and require.js are taken from
-their npm packages, so `npm` and a network are needed once; the folder then stands alone. Chromium prints the PDF and
-measures every slide: one that is cut off is an error. Solutions and starters of exercises are left out.
+Default folder: slides/. Nothing is run: the slides show the stored outputs. reveal.js and require.js are taken
+from their npm packages, so `npm` and a network are needed once; the folder then stands alone. Chromium prints
+the PDF and measures every slide: one that is cut off is an error. Exercises are left out.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def vendor(folder: Path) -> None:
         return
     npm = shutil.which("npm")
     if not npm:
-        raise SystemExit("The slides need npm, which fetches reveal.js: install Node.js, then run this again.")
+        raise SystemExit("The slides need npm, which fetches reveal.js: install Node.js and try again.")
     with tempfile.TemporaryDirectory() as name:
         packed = subprocess.run([npm, "pack", "--silent", REVEAL, REQUIRE], cwd=name, check=False)
         if packed.returncode:
@@ -114,7 +114,8 @@ def slides_of(source: Path) -> str:
     html = re.sub(r'<script[^>]*src=""[^>]*></script>', "", html)
     html = re.sub(r"var update = function.*?'slidechanged', update\);", "", html, count=1, flags=re.DOTALL)
     html = html.replace("../../images/", "images/")
-    html = html.replace("Reveal.initialize(", "window.Reveal = Reveal; Reveal.initialize(", 1)  # for the measuring
+    # The measuring needs the slides' own object, which require.js keeps to itself.
+    html = html.replace("Reveal.initialize(", "window.Reveal = Reveal; Reveal.initialize(", 1)
     return html.replace("</head>", f"{STYLE}</head>", 1)
 
 

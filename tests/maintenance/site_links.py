@@ -1,5 +1,7 @@
 """Every link, picture, script and anchor of the built site exists, and nothing is loaded from elsewhere.
 
+By hand, for a site that is built:
+
     python tests/maintenance/site_links.py FOLDER
 """
 
