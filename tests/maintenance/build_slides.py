@@ -2,7 +2,7 @@
 
     python tests/maintenance/build_slides.py [FOLDER] [--editions en zh] [--notebooks 02 04 06]
 
-Default folder: slides/. Nothing is run: the slides show the stored outputs. reveal.js and require.js are taken
+Default folder: slides/. Nothing is run: the slides show the stored outputs. reveal.js and require.js come
 from their npm packages, so `npm` and a network are needed once; the folder then stands alone. Chromium prints
 the PDF and measures every slide: one that is cut off is an error. Exercises are left out.
 """
