@@ -79,7 +79,7 @@ def build(out: Path, with_pdf: bool = False) -> None:
 
 def translations(folder: Path) -> None:
     """Compile the Chinese words of the theme, which Sphinx reads in gettext's binary form."""
-    from babel.messages import mofile, pofile  # comes with Sphinx, which only this command needs
+    from babel.messages import mofile, pofile  # late: babel comes with Sphinx, which only this command needs
 
     with (ASSETS / "zh.po").open("rb") as file:
         catalogue = pofile.read_po(file, locale="zh_CN")
