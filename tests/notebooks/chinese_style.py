@@ -93,7 +93,7 @@ def english_words(line: str) -> list[str]:
     bare = re.sub(r"（[^（）]*）|“[^”]*”", "", line)  # the English term behind the Chinese one; a quotation
     found = []
     for word, chinese in ENGLISH_WORDS.items():
-        match = re.search(rf"(?<![\w./-]){word}(?![\w/.(-])", bare)
+        match = re.search(rf"(?<![\w./-]){word}(?![\w/.(=-])", bare)
         if match:
             found.append(f"{match[0]} is {chinese}: {excerpt(bare, *match.span())}")
     return found
@@ -143,8 +143,10 @@ def with_fields_filled(sentence: str) -> str:
     parts = []
     for text, name, form, _conversion in string.Formatter().parse(sentence):
         parts.append(text)
-        if name is not None:
-            parts.append("0" if form else FIELD)
+        if name is not None and form:
+            parts.append("0")
+        elif name is not None:
+            parts.append(FIELD)
     return "".join(parts)
 
 
