@@ -5,7 +5,9 @@ import html
 import ipywidgets as widgets
 from IPython.display import display
 
-NOTE = "Widgets: run this cell to see them."
+from helpers.language import say, to_say
+
+NOTE = to_say("Widgets: run this cell to see them.")
 
 
 def mimebundle(widget: widgets.Widget, note: str) -> dict[str, object]:
@@ -19,4 +21,4 @@ def mimebundle(widget: widgets.Widget, note: str) -> dict[str, object]:
 
 def show(*parts: widgets.Widget) -> None:
     """Display widgets below each other in the output of the cell."""
-    display(mimebundle(widgets.VBox(parts), NOTE), raw=True)
+    display(mimebundle(widgets.VBox(parts), say(NOTE)), raw=True)

@@ -12,11 +12,18 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from helpers import CourseError, compat
+from helpers.language import say, to_say
 from helpers.routing.caches import CacheRecords
 from helpers.routing.columns import add_to_counts, columns_for_counting, columns_of_pass, join_passes
 from helpers.routing.passes import check_inputs, read_pass
 from helpers.routing.routers import Router, RouterOutput, find_routers, find_shared_gates
 from helpers.routing.table import Routing
+
+COMPILED = to_say(
+    "The routing cannot be recorded: compiled code runs without hooks; record before torch.compile, or load "
+    "the model again."
+)
+NOTHING_KEPT = to_say("No routing is kept: run the model inside the with block, without counts_only.")
 
 
 class RoutingRecorder:
@@ -52,10 +59,7 @@ class RoutingRecorder:
 
     def __enter__(self) -> "RoutingRecorder":
         if compat.is_compiled(self.model):
-            raise CourseError(
-                "The routing cannot be recorded: compiled code runs without hooks; record before "
-                "torch.compile, or load the model again."
-            )
+            raise CourseError(say(COMPILED))
         self.counts = None
         self._routing = None
         self._refusal = None
@@ -99,7 +103,7 @@ class RoutingRecorder:
         if self._refusal is not None:
             raise CourseError(self._refusal)
         if self._routing is None:
-            raise CourseError("No routing is kept: run the model inside the with block, without counts_only.")
+            raise CourseError(say(NOTHING_KEPT))
         return self._routing
 
     def _before_pass(self, module, args, kwargs) -> None:
@@ -159,7 +163,10 @@ def read_router(router: Router, outputs: dict) -> RouterOutput:
     """What a router returned in this pass. CourseError if it did not run."""
     if router.module not in outputs:
         raise CourseError(
-            f"The routing cannot be recorded: the router of layer {router.layer} did not run in this pass; "
-            "run all layers."
+            say(
+                "The routing cannot be recorded: the router of layer {layer} did not run in this pass; run "
+                "all layers.",
+                layer=router.layer,
+            )
         )
     return router.read(outputs[router.module])
