@@ -63,6 +63,13 @@ def listed(items: Sequence[str]) -> str:
     return ", ".join(items)
 
 
+def names_of(names: Sequence[str]) -> str:
+    """A list of names: "bfloat16, float16, float32"."""
+    if language() == CHINESE:
+        return "、".join(names)
+    return ", ".join(names)
+
+
 def all_of(names: Sequence[str]) -> str:
     """Names as in "A and B and C"; at least one."""
     said = names[0]
