@@ -28,7 +28,7 @@ from helpers.download.transfer import no_space, transfer
 from helpers.language import say, to_say
 from helpers.model_names import canonical_id, same_model
 from helpers.settings import record_file
-from helpers.terminal import in_a_row, listed
+from helpers.terminal import in_a_row, names_of
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def tell_damaged(found: Comparison, known: Manifest | None, files: list[ModelFil
 
 def say_fetched_again(paths: Iterable[str]) -> None:
     """Name files that are here and wrong."""
-    print(say("Wrong, and fetched again: {paths}", paths=listed(sorted(paths))))
+    print(say("Wrong, and fetched again: {paths}", paths=names_of(sorted(paths))))
 
 
 def different(some: list[ModelFile], others: list[ModelFile]) -> bool:
