@@ -7,8 +7,16 @@ from helpers import CourseError
 from helpers.inference.errors import first_line
 from helpers.language import say
 
-#: What the stream itself hands to `generate`.
-OWN = ("inputs", "input_ids", "attention_mask", "inputs_embeds", "streamer", "stopping_criteria")
+#: What the stream itself hands to `generate`, or what follows from it.
+OWN = (
+    "inputs",
+    "input_ids",
+    "attention_mask",
+    "inputs_embeds",
+    "position_ids",
+    "streamer",
+    "stopping_criteria",
+)
 #: Options with which `generate` fetches code from a hub and runs it.
 FOREIGN_CODE = ("custom_generate", "trust_remote_code")
 

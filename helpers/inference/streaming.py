@@ -15,6 +15,7 @@ from helpers.language import say
 
 #: What wrong options end in, somewhere inside of `generate`.
 OF_OPTIONS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, NotImplementedError)
+OF_OPTIONS += (AssertionError, ImportError)  # a cache for GPUs only, or of a package that is not installed
 READ_SECONDS = 0.05  # new text is read 20 times a second
 
 

@@ -269,6 +269,7 @@ def test_templates(loaded, in_both, monkeypatch, template):
         {"num_return_sequences": 2},
         {"use_cache": False},
         {"streamer": object()},
+        {"position_ids": [0, 1]},
         {"max_new_tokens": "many"},
         {"max_new_tokens": 0},
         {"eos_token_id": "x"},
