@@ -61,7 +61,7 @@ def test_the_embedded_model_is_chosen(in_both, monkeypatch):
     english, chinese = in_both(choose_model)
     require_chinese(english, chinese)
     assert chinese == (
-        "模型：内置的玩具模型，因为还没有用笔记本 03 下载别的模型。"
+        "模型：内置的玩具模型，因为还没有用 notebook 03 下载别的模型。"
         "要换模型，请把 COURSE_MODEL 设成模型文件夹或 embedded。\n"
     )
     require_chinese(*in_both(choose_model, "embedded"))
