@@ -1,7 +1,7 @@
 """Rehearse the course's real path at full size, without a GPU and without network.
 
-    python tests/maintenance/rehearse_full_size.py --quick     90 s on two quiet cores, 0.7 GB of disk
-    python tests/maintenance/rehearse_full_size.py --full      6 minutes, 43 GB of disk, 18 GB of RAM
+    python tests/maintenance/rehearse_full_size.py --quick     75 s on two quiet cores, 0.7 GB of disk
+    python tests/maintenance/rehearse_full_size.py --full      3 minutes, 43 GB of disk, 18 GB of RAM
     python tests/maintenance/rehearse_full_size.py --small     seconds: tries this script, on 17 MB
 
 Run it from the course folder. The model is a checkpoint of full size whose numbers are holes in the files

@@ -1,0 +1,19 @@
+"""Notebook 07: how fast a model answers, how fast its memory would allow, and what lies between.
+
+measuring.py  `measure`: time to the first token, time for each token after it
+roofline.py   the bytes that a token must read, and the limit that the memory sets
+"""
+
+from helpers.speed.measuring import Speed, compare, measure
+from helpers.speed.roofline import CARDS, WeightBytes, expected_experts, read_bandwidth, weight_bytes
+
+__all__ = [
+    "CARDS",
+    "Speed",
+    "WeightBytes",
+    "compare",
+    "expected_experts",
+    "measure",
+    "read_bandwidth",
+    "weight_bytes",
+]
