@@ -115,8 +115,11 @@ class PromptBox(ShortNames):
         started = False
         if question and self.model is not None:
             answer = Answer(self.model, self.tokenizer, self.conversation, self.view, self.worker.stop)
-            work = partial(self._work, answer, question, reply, again)
+            work_in_language = in_its_language(PromptBox._work)  # a thread knows nothing of this one's
+            work = partial(work_in_language, self, answer, question, reply, again)
             started = self.worker.start(work, before=partial(self._show_state, busy=True))
+            if started:
+                self.newest_answer = answer
         if not started:
             reply(False)
 
@@ -137,10 +140,8 @@ class PromptBox(ShortNames):
 
     # The thread.
 
-    @in_its_language
     def _work(self, answer: Answer, question: str, reply: Reply, again: bool) -> None:
         """Whatever happens, the box works again afterwards."""
-        self.newest_answer = answer
         try:
             ending = answer.write(question, again, self.show_routing, on_asked=partial(reply, True))
         except Exception as error:  # nobody would see the traceback of a thread

@@ -20,5 +20,8 @@ def mimebundle(widget: widgets.Widget, note: str) -> dict[str, object]:
 
 
 def show(*parts: widgets.Widget) -> None:
-    """Display widgets below each other in the output of the cell."""
+    """Display widgets below each other in the output of the cell, none wider than a phone's page."""
+    for part in parts:
+        if part.layout.max_width is None:
+            part.layout.max_width = "98%"
     display(mimebundle(widgets.VBox(parts), say(NOTE)), raw=True)
