@@ -26,7 +26,7 @@ from pathlib import Path
 
 import speed_steps
 import torch
-from full_size_models import full_sizes, tiny_sizes
+from full_size_models import Sizes, device_map_for, empty_model, full_sizes, room_on_gpus, tiny_sizes
 from measure_vram import describe
 from speed_steps import Bench, skipped
 from tqdm import tqdm
@@ -59,7 +59,8 @@ def run_vllm(bench: Bench, name: str) -> list[dict]:
     new_tokens = bench.sizes.prompt
     with tempfile.TemporaryDirectory() as folder:
         getattr(bench.sizes, name).save_pretrained(folder)
-        numbers = [bench.sizes.prompt, new_tokens, torch.cuda.device_count(), *bench.sizes.batches]
+        compiler = int(speed_steps.has_compiler())
+        numbers = [bench.sizes.prompt, new_tokens, torch.cuda.device_count(), compiler, *bench.sizes.batches]
         command = [sys.executable, str(CHILD), folder, name, *map(str, numbers)]
         try:
             run = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_CHILD)
@@ -114,10 +115,28 @@ def write(file: Path, record: dict) -> None:
     os.replace(unfinished, file)
 
 
+def is_finished(step: dict | None) -> bool:
+    """Whether a step needs no further run: one with a lever that failed is tried again by the next call."""
+    if step is None:
+        return False
+    return not any(row.get("skipped", "").startswith("failed") for row in step["rows"])
+
+
+def is_usable(device: str) -> bool:
+    """Whether the GPU still answers: after some errors it does not, until the process has ended."""
+    if device == "cpu":
+        return True
+    try:
+        speed_steps.wait(device)
+    except RuntimeError:
+        return False
+    return True
+
+
 def run_steps(bench: Bench, record: dict, file: Path, wanted: list[str], minutes: float) -> None:
     """Run the steps that are wanted and not finished; write after each one."""
     start = time.monotonic()
-    bar = tqdm([name for name in wanted if name not in record["steps"]], unit="step")
+    bar = tqdm([name for name in wanted if not is_finished(record["steps"].get(name))], unit="step")
     for name in bar:
         if time.monotonic() - start > 60 * minutes:
             print(f"{minutes:g} minutes are over: call it again for the steps from {name!r} on.")
@@ -128,6 +147,22 @@ def run_steps(bench: Bench, record: dict, file: Path, wanted: list[str], minutes
         record["steps"][name] = {"seconds": round(time.monotonic() - began, 1), "rows": rows}
         record["devices"] = max(bench.devices, record.get("devices", 0))
         write(file, record)
+        if not is_usable(bench.device):
+            print(f"The GPU does not answer any more after the step {name!r}: call it again for the others.")
+            return
+
+
+def refusal(sizes: Sizes, device: str) -> str:
+    """Why nothing can be measured here; "" if it can."""
+    if device == "cpu":
+        return ""
+    if not torch.cuda.is_available():
+        return NO_GPU
+    try:
+        device_map_for(empty_model(sizes.moe), room_on_gpus())
+    except MemoryError as error:
+        return f"{error} Use a card of 40 GB or two of 24 GB, and end what else uses them."
+    return ""
 
 
 def print_rows(record: dict) -> None:
@@ -154,15 +189,15 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1000, help="begin no further step after so long")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP")
     options = parser.parse_args()
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print(NO_GPU, file=sys.stderr)
+    sizes = full_sizes()
+    if options.tiny:
+        sizes = tiny_sizes()
+    if reason := refusal(sizes, options.device):
+        print(reason, file=sys.stderr)
         return 1
     if options.out is None and (options.tiny or options.device == "cpu"):
         print("Times of a tiny model or of a CPU are no results: name a file with --out.", file=sys.stderr)
         return 1
-    sizes = full_sizes()
-    if options.tiny:
-        sizes = tiny_sizes()
     conditions = {**describe(options.device), "gpus": torch.cuda.device_count(), "sizes": sizes.name}
     conditions["models"] = speed_steps.model_facts(sizes)
     file = options.out or file_for(conditions["gpu"])
@@ -170,7 +205,7 @@ def main() -> int:
     try:
         run_steps(Bench(sizes, options.device), record, file, options.steps, options.minutes)
     except KeyboardInterrupt:
-        print(f"\nInterrupted: {len(record['steps'])} of {len(STEPS)} steps are finished.", file=sys.stderr)
+        print("\nInterrupted: call it again for the steps that are left.", file=sys.stderr)
         return 130
     print_rows(record)
     return 0

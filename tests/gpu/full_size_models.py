@@ -11,6 +11,7 @@ from helpers.vram import REAL_CONFIG
 
 #: Qwen1.5-7B, the dense model that the 1.74x of the official blog compares with (its config.json on the hub).
 DENSE = {
+    "architectures": ["Qwen2ForCausalLM"],
     "hidden_size": 4096,
     "intermediate_size": 11008,
     "num_hidden_layers": 32,
@@ -85,22 +86,26 @@ def tiny_sizes() -> Sizes:
     )
 
 
-def random_model(config, device: str, attention: str = "sdpa"):
+def random_model(config, device: str):
     """A model with random bf16 weights on `device`; on all GPUs where one cannot hold it.
 
     Nothing of it is ever on another device. Its answers mean nothing, and a GPU computes them as fast as
     others; but a router that was not trained may choose its experts more evenly than a trained one.
     """
-    options = {"dtype": torch.bfloat16, "attn_implementation": attention}
     torch.manual_seed(0)
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(config, **options)
-    weights = sum(parameter.nbytes for parameter in empty.parameters())
-    if device == "cuda" and weights > SHARE_OF_A_CARD * torch.cuda.mem_get_info(0)[0]:
-        memory = room_on_gpus()
-        return split_model(empty, device_map_for(empty, memory))
+    if device == "cuda":
+        empty = empty_model(config)
+        room = room_on_gpus()
+        if sum(parameter.nbytes for parameter in empty.parameters()) > room[0]:
+            return split_model(empty, device_map_for(empty, room))
     with torch.device(device):
-        return AutoModelForCausalLM.from_config(config, **options).eval()
+        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+
+
+def empty_model(config):
+    """The model without numbers, on the meta device: names, shapes, sizes."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
 
 
 def room_on_gpus() -> dict[int, int]:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from full_size_models import Sizes, random_model
-from transformers import AutoModelForCausalLM, StaticCache
+from full_size_models import Sizes, empty_model, random_model
+from transformers import StaticCache
 
 from helpers.inference.attention import flash_attn_state
 from helpers.routing import RoutingRecorder
@@ -71,6 +71,11 @@ def wait(device: str) -> None:
     if device == "cuda":
         for gpu in range(torch.cuda.device_count()):
             torch.cuda.synchronize(gpu)
+
+
+def has_compiler() -> bool:
+    """Whether this machine has a C compiler."""
+    return any(shutil.which(name) for name in COMPILERS)
 
 
 def count_devices(model) -> int:
@@ -151,18 +156,20 @@ def decode_seconds(model, ids: torch.Tensor, sizes: Sizes, device: str, step=Non
     """
     step = step or model
     wanted = experts_of(model)
+    cache = None
+    if static:
+        room = ids.shape[1] + sizes.new_tokens
+        cache = StaticCache(config=model.config, max_cache_len=room)
     times = []
     for _ in range(1 + sizes.runs):
-        cache = None
         if static:
-            room = ids.shape[1] + sizes.new_tokens
-            cache = StaticCache(config=model.config, max_cache_len=room)
+            cache.reset()  # the same memory in each run: what was compiled or recorded for it stays right
         set_experts(model, "grouped_mm")
-        token, cache = prefill(model, ids, cache)
+        token, filled = prefill(model, ids, cache)
         set_experts(model, wanted)
         wait(device)
         start = time.perf_counter()
-        decode(step, token, cache, sizes.new_tokens)
+        decode(step, token, filled, sizes.new_tokens)
         wait(device)
         times.append((time.perf_counter() - start) / sizes.new_tokens)
     return statistics.median(times[1:])
@@ -258,8 +265,7 @@ def static_cache(bench: Bench) -> list[dict]:
 def compiled(bench: Bench, experts: str) -> list[dict]:
     """The same with a cache of fixed size and a compiled model. Eager experts wait for the CPU: not them."""
     config = bench.sizes.compile_config
-    has_compiler = any(shutil.which(name) for name in COMPILERS)
-    if config.backend == "inductor" and not has_compiler:
+    if config.backend == "inductor" and not has_compiler():
         return [skipped("compiled", experts, "this machine has no C compiler, which torch.compile needs")]
     step = bench.model("moe").get_compiled_call(config)
 
@@ -423,7 +429,6 @@ def model_facts(sizes: Sizes) -> dict:
     """The shapes of both models, as the roofline needs them."""
     facts = {}
     for name in ("moe", "dense"):
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(getattr(sizes, name), dtype=torch.bfloat16)
+        model = empty_model(getattr(sizes, name))
         facts[name] = {"parameters": model.num_parameters(), "weights": vars(weight_bytes(model))}
     return facts

@@ -8,10 +8,11 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
-from benchmark_full_size import STEPS, file_for, run_vllm
-from full_size_models import device_map_for, full_sizes, random_model, split_model, tiny_sizes
-from speed_steps import Bench, attempt, row
-from transformers import AutoModelForCausalLM
+from benchmark_full_size import STEPS, file_for, is_finished, refusal, run_vllm
+from full_size_models import device_map_for, empty_model, full_sizes, random_model, split_model, tiny_sizes
+from speed_steps import Bench, attempt, decode, prefill, row, skipped
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import StaticCache
 
 from helpers import GIB
 from helpers.inference.result_files import FULL_SIZE, read_result_files
@@ -155,19 +156,64 @@ def test_a_lever_that_fails_is_a_row_with_the_reason():
     assert attempt("a", "b", lambda: [row("a", "b", "decode", 8, 100, 0.5)])[0]["tokens_per_second"] == 16
 
 
-def on_meta(config):
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+def test_a_step_with_a_lever_that_failed_is_tried_again():
+    assert not is_finished(None)
+    assert is_finished({"rows": [row("a", "b", "decode", 1, 10, 0.5), skipped("a", "c", "not installed")]})
+    assert not is_finished({"rows": [skipped("a", "b", "failed with RuntimeError: no kernel")]})
+
+
+class Watch(TorchDispatchMode):
+    """Counts the operations whose result the CPU has to wait for on a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = 0
+        self.waits = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.operations += 1
+        name = function.__name__
+        if name.startswith(("_local_scalar_dense", "nonzero", "is_nonzero", "equal")):
+            self.waits.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("experts", "waits"), [("batched_mm", False), ("grouped_mm", False), ("eager", True)]
+)
+def test_a_step_that_is_recorded_as_a_cuda_graph_waits_for_nothing(experts, waits):
+    bench = Bench(tiny_sizes(), "cpu")
+    model = bench.model("moe")
+    cache = StaticCache(config=model.config, max_cache_len=20)
+    with torch.no_grad():
+        token, cache = prefill(model, bench.prompt(2, 12), cache)
+        model.set_experts_implementation(experts)
+        with Watch() as watch:
+            decode(model, token, cache, 1)
+    assert watch.operations > 100
+    assert bool(watch.waits) == waits
+
+
+def test_a_card_that_is_too_small_is_refused_before_anything_is_made(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (23 * GIB, 24 * GIB))
+    assert refusal(full_sizes(), "cuda") == (
+        "The model has 26.7 GiB of weights, the GPUs have room for 18.4 GiB. Use a card of 40 GB or two of "
+        "24 GB, and end what else uses them."
+    )
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert refusal(full_sizes(), "cuda") == ""
 
 
 def test_the_full_models_have_the_published_sizes():
     sizes = full_sizes()
-    assert on_meta(sizes.moe).num_parameters() == 14_315_784_192
-    assert round(on_meta(sizes.dense).num_parameters() / 1e9, 1) == 7.7
+    assert empty_model(sizes.moe).num_parameters() == 14_315_784_192
+    assert round(empty_model(sizes.dense).num_parameters() / 1e9, 1) == 7.7
 
 
 def test_two_cards_of_24_gb_get_all_layers_whole(caplog):
-    empty = on_meta(full_sizes().moe)
+    empty = empty_model(full_sizes().moe)
     room = {0: int(0.8 * 23.5 * GIB), 1: int(0.8 * 23.5 * GIB)}
     places = device_map_for(empty, room)
     assert set(places.values()) == {0, 1}
@@ -181,12 +227,12 @@ def test_two_cards_of_24_gb_get_all_layers_whole(caplog):
 
 def test_cards_that_are_too_small_are_refused():
     with pytest.raises(MemoryError, match=r"26\.7 GiB of weights, the GPUs have room for 20\.0 GiB"):
-        device_map_for(on_meta(full_sizes().moe), {0: 10 * GIB, 1: 10 * GIB})
+        device_map_for(empty_model(full_sizes().moe), {0: 10 * GIB, 1: 10 * GIB})
 
 
 def test_a_split_model_computes_and_none_of_its_weights_is_missing():
     config = tiny_sizes().moe
-    empty = on_meta(config)
+    empty = empty_model(config)
     places = accelerate.infer_auto_device_map(
         empty, max_memory={"cpu": 10**9}, no_split_module_classes=["Qwen2MoeDecoderLayer"]
     )

@@ -1,8 +1,9 @@
 """One model in vLLM with random weights, in a process of its own: prints its rows as JSON in the last line.
 
-    python tests/gpu/vllm_child.py FOLDER NAME PROMPT NEW GPUS BATCH [BATCH ...]
+    python tests/gpu/vllm_child.py FOLDER NAME PROMPT NEW GPUS COMPILER BATCH [BATCH ...]
 
-FOLDER holds a config.json and nothing else: vLLM makes the weights itself (`load_format="dummy"`).
+FOLDER holds a config.json and nothing else: vLLM makes the weights itself (`load_format="dummy"`). COMPILER is
+1 where the machine has one; with 0, vLLM compiles nothing.
 """
 
 import json
@@ -15,7 +16,7 @@ import vllm
 def main() -> None:
     """Answer each batch once to warm up and once on the clock."""
     folder, name = sys.argv[1:3]
-    prompt, new, gpus, *batches = map(int, sys.argv[3:])
+    prompt, new, gpus, compiler, *batches = map(int, sys.argv[3:])
     engine = vllm.LLM(
         model=folder,
         load_format="dummy",
@@ -23,6 +24,7 @@ def main() -> None:
         dtype="bfloat16",
         max_model_len=prompt + new,
         tensor_parallel_size=gpus,
+        enforce_eager=compiler == 0,
         enable_prefix_caching=False,  # else the second batch would find its prompt computed
     )
     wishes = vllm.SamplingParams(temperature=0, max_tokens=new, ignore_eos=True, detokenize=False)
@@ -39,6 +41,7 @@ def main() -> None:
         rate = batch * (prompt + new) / seconds
         rows.append({"batch": batch, "prompt": prompt, "seconds": seconds, "tokens_per_second": rate})
     common = {"lever": "vllm", "setting": name, "phase": "request", "version": vllm.__version__}
+    common["compiled"] = compiler == 1
     rows = [{**common, **row} for row in rows]
     print(json.dumps(rows))
 
