@@ -2,8 +2,8 @@
 
     python tests/gpu/vllm_child.py FOLDER NAME PROMPT NEW GPUS COMPILER BATCH [BATCH ...]
 
-FOLDER holds a config.json and nothing else: vLLM makes the weights itself (`load_format="dummy"`). COMPILER is
-1 where the machine has one; with 0, vLLM compiles nothing.
+FOLDER holds a config.json and nothing else: vLLM makes the weights itself (`load_format="dummy"`). COMPILER
+is 1 where the machine has one; with 0, vLLM compiles nothing.
 """
 
 import json
