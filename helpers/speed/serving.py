@@ -153,22 +153,30 @@ def check_packages() -> None:
 
 
 def start_server(
-    command: Sequence[str], port: int, folder: Path, model: str, slow: bool = False, **variables: str
+    command: Sequence[str],
+    port: int,
+    folder: Path,
+    model: str,
+    *,
+    slow: bool = False,
+    patience: float = START_PATIENCE,
+    **variables: str,
 ) -> Server:
     """Start a command that serves on this port, and wait until it answers; end it if it does not.
 
-    `slow`: say from time to time that it is still loading. `variables`: for its environment.
+    `slow`: say from time to time that it is still loading. `patience`: seconds until it has to answer.
+    `variables`: for its environment. CourseError if it ends before, or does not answer in time.
     """
     server = Server(Child(command, **variables), port, folder, model)
     try:
-        wait_until_well(server, slow)
+        wait_until_well(server, slow, patience)
     except BaseException:  # an interrupt too: nothing stays behind
         server.stop()
         raise
     return server
 
 
-def wait_until_well(server: Server, slow: bool) -> None:
+def wait_until_well(server: Server, slow: bool, patience: float) -> None:
     """Return when the server answers; CourseError when it has ended, or takes too long."""
     start = time.monotonic()
     said = start
@@ -176,11 +184,11 @@ def wait_until_well(server: Server, slow: bool) -> None:
         now = time.monotonic()
         if server.child.exit_status is not None:
             raise ended_early(server)
-        if now - start > START_PATIENCE:
+        if now - start > patience:
             raise CourseError(
                 say(
                     "The server has not answered within {seconds} s and was stopped; its last line: {line}",
-                    seconds=START_PATIENCE,
+                    seconds=patience,
                     line=server.child.last_words(),
                 )
             )

@@ -137,9 +137,9 @@ def started_children(monkeypatch) -> list[Child]:
 
 def test_a_server_that_never_answers_is_ended(monkeypatch):
     children = started_children(monkeypatch)
-    monkeypatch.setattr(serving, "START_PATIENCE", 0.5)
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
     with pytest.raises(CourseError, match=r"has not answered within 0\.5 s"):
-        start_server([sys.executable, "-c", "import time; time.sleep(600)"], free_port(), EMBEDDED_MODEL, "m")
+        start_server(command, free_port(), EMBEDDED_MODEL, "m", patience=0.5)
     assert children[0].exit_status is not None
 
 
