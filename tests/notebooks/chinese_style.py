@@ -90,7 +90,8 @@ def findings(text: str) -> list[str]:
 
 def english_words(line: str) -> list[str]:
     """English terms in a Chinese line that have a Chinese word."""
-    bare = re.sub(r"（[^（）]*）|“[^”]*”", "", line)  # the English term behind the Chinese one; a quotation
+    # The English term behind the Chinese one, a quotation, a shape such as (batch, tokens).
+    bare = re.sub(r"（[^（）]*）|“[^”]*”|\([^()]*\)", "", line)
     found = []
     for word, chinese in ENGLISH_WORDS.items():
         match = re.search(rf"(?<![\w./-]){word}(?![\w/.(=-])", bare)
@@ -133,7 +134,7 @@ def markdown_findings(text: str) -> list[str]:
     text = re.sub(r"<(?!https?:)[^>\u3400-\u9fff]+>|<img[^>]*>", "", text)
     text = re.sub(r"\]\([^)\s]*\)", "]", text)
     text = re.sub(r"<?https?://[^\s)）>，。；]+>?", CODE, text)
-    text = re.sub(r"(?m)^\s*(?:[-*]|\d+\.|#+|>) ", "", text)  # signs of lists, headings, quotations
+    text = re.sub(r"(?m)^[ \t]*(?:[-*]|\d+\.|#+|>) ", "", text)  # signs of lists, headings, quotations
     text = re.sub(r"\*\*|!?\[|\]", "", text)
     return found + findings(text)
 
@@ -153,7 +154,9 @@ def with_fields_filled(sentence: str) -> str:
 def catalogue_findings(catalogue: dict[str, str]) -> list[str]:
     """What is wrong with the Chinese sentences of a catalogue."""
     found = []
-    for chinese in catalogue.values():
+    for english, chinese in catalogue.items():
+        for size in re.findall(r"\b\d+[KMGT]i?B\b", english):
+            chinese = chinese.replace(size, CODE)  # what one has to type, such as 24GiB
         sentence = CODE_SPAN.sub(CODE, with_fields_filled(chinese))
         found += findings(re.sub(r"https?://[^\s)），。；]+", CODE, sentence))
     return found
