@@ -8,7 +8,7 @@ from helpers import EMBEDDED_MODEL, REAL_MODEL_ID, CourseError
 from helpers.download.compare import wrong_tensors
 from helpers.download.pipeline import download, plan_download, verify
 from helpers.download.place import is_filled, locate
-from helpers.model_names import HOW_TO_NAME, ModelName, resolve
+from helpers.model_names import ModelName, how_to_name, resolve
 from helpers.settings import read_record
 
 
@@ -19,7 +19,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("action", choices=("plan", "download", "verify"))
     parser.add_argument(
-        "model", nargs="?", default="real", help=f"{HOW_TO_NAME} (default: real, which is {REAL_MODEL_ID})"
+        "model", nargs="?", default="real", help=f"{how_to_name()} (default: real, which is {REAL_MODEL_ID})"
     )
     parser.add_argument("--revision", default="master", help="of the model on the hub (default: master)")
     parser.add_argument("--cache-dir", help="the folder of all models (default: what notebook 03 says)")

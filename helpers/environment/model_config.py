@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from helpers import CourseError
+from helpers.language import say
 
 #: Sizes that no decoder does without, by the name that transformers gives them, and the largest value that
 #: makes sense.
@@ -60,6 +61,7 @@ OTHER_NAMES = {
     "n_positions": "max_position_embeddings",
     "n_inner": "intermediate_size",
 }
+SHOWN = 100  # characters of a wrong value
 #: Settings, and files beside config.json, in which tools that quantize say so.
 QUANTIZED_SETTINGS = ("quantization_config", "compression_config")
 QUANTIZED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
@@ -70,11 +72,13 @@ def read_settings(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CourseError(f"{path} cannot be read: {error.strerror}: copy it again.") from error
+        sentence = say("{path} cannot be read: {reason}: copy it again.", path=path, reason=error.strerror)
+        raise CourseError(sentence) from error
     except ValueError as error:
-        raise CourseError(f"{path} cannot be read: {error}: copy it again.") from error
+        sentence = say("{path} cannot be read: {reason}: copy it again.", path=path, reason=error)
+        raise CourseError(sentence) from error
     if not isinstance(content, dict):
-        raise CourseError(f"{path} is no JSON object, so it is no config: copy it again.")
+        raise CourseError(say("{path} is no JSON object, so it is no config: copy it again.", path=path))
     return content
 
 
@@ -103,14 +107,22 @@ def check_size(name: str, value) -> None:
     if largest is None or isinstance(value, list) or (value is None and name in OPTIONAL_SIZES):
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise damaged_config(f"{name} is {json.dumps(value, default=str)}, not a whole number")
+        shown = json.dumps(value, default=str)[:SHOWN]
+        raise damaged_config(say("{name} is {value}, not a whole number", name=name, value=shown))
     smallest = 1
     if name in MAY_BE_ZERO:
         smallest = 0
     if value < smallest:
-        raise damaged_config(f"{name} is {value:,}, less than {smallest}")
+        fault = say("{name} is {value:,}, less than {least}", name=name, value=value, least=smallest)
+        raise damaged_config(fault)
     if value > largest:
-        raise damaged_config(f"{name} is {value:,}, more than the {largest:,} that make sense")
+        fault = say(
+            "{name} is {value:,}, more than the {most:,} that make sense",
+            name=name,
+            value=value,
+            most=largest,
+        )
+        raise damaged_config(fault)
 
 
 def experts_fault(settings: dict) -> str:
@@ -121,14 +133,20 @@ def experts_fault(settings: dict) -> str:
         if experts is None:
             continue
         if chosen is not None and chosen > experts:
-            return f"num_experts_per_tok is {chosen}, more than the {experts} experts of a layer"
+            return say(
+                "num_experts_per_tok is {chosen}, more than the {experts} experts of a layer",
+                chosen=chosen,
+                experts=experts,
+            )
         if experts and chosen == 0:
-            return f"num_experts_per_tok is 0, although a layer has {experts} experts"
+            return say("num_experts_per_tok is 0, although a layer has {experts} experts", experts=experts)
         if experts and settings.get("moe_intermediate_size") == 0:
-            return f"moe_intermediate_size is 0, although a layer has {experts} experts"
+            return say("moe_intermediate_size is 0, although a layer has {experts} experts", experts=experts)
     return ""
 
 
 def damaged_config(fault: str) -> CourseError:
     """The sentence for a config that makes no sense."""
-    return CourseError(f"The config is damaged: {fault}; compare it with the original config.json.")
+    return CourseError(
+        say("The config is damaged: {fault}; compare it with the original config.json.", fault=fault)
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 from helpers import CourseError
 from helpers.environment.model_config import EXPERT_COUNTS, check_sizes, is_quantized, read_settings
 from helpers.environment.model_folder import read_header
+from helpers.language import say
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
@@ -93,8 +94,11 @@ def size_of_folder(folder: str | Path) -> ModelSize:
     check_sizes(config)
     if is_quantized(config, folder):
         raise CourseError(
-            f"The weights of {folder.name} are quantized, which the course does not load: take the version "
-            "of the model in bfloat16."
+            say(
+                "The weights of {name} are quantized, which the course does not load: "
+                "take the version of the model in bfloat16.",
+                name=folder.name,
+            )
         )
     files = sorted(folder.glob("*.safetensors"))
     experts = next((config[name] for name in EXPERT_COUNTS if config.get(name)), 0)
@@ -103,9 +107,14 @@ def size_of_folder(folder: str | Path) -> ModelSize:
     try:
         parameters = [entry for file in files for entry in _tensors(file)]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CourseError(f"The size of the model folder {folder.name} cannot be read: {error}.") from None
+        sentence = say(
+            "The size of the model folder {name} cannot be read: {reason}.", name=folder.name, reason=error
+        )
+        raise CourseError(sentence) from None
     if not parameters:
-        raise CourseError(f"{folder.name} holds no safetensors files: give a complete model folder.")
+        raise CourseError(
+            say("{name} holds no safetensors files: give a complete model folder.", name=folder.name)
+        )
     if tied:
         parameters = [entry for entry in parameters if not entry[0].startswith("lm_head")]
     return size_from_parameters(folder.name, parameters, experts, chosen or 0)
