@@ -23,6 +23,7 @@ SAID_HERE = {
     ".gitignore": "What git leaves alone",
     "LICENSE": "Apache License 2.0 for code and weights, CC BY 4.0 for text and figures",
     "README.md": "This page",
+    "README.zh.md": "This page in Chinese",
     "pyproject.toml": "Metadata, and the settings of pytest and ruff",
     "requirements.txt": "What a learner installs",
     "images/05_prompt_box*.png": "Pictures of the prompt box, taken by tests/browser",
