@@ -21,10 +21,10 @@ def notebook_pairs() -> list[tuple[Path, Path]]:
 
 
 def page_pairs() -> list[tuple[Path, Path]]:
-    """Pages that are compared section by section: glossary, first real run, text of the model card."""
+    """Pages that are compared section by section: glossary, first real run, model card."""
     pages = [(path, CHINESE / path.name) for path in sorted(ENGLISH.glob("*.md"))]
-    card = ROOT / "helpers" / "embedded_model" / "corpus" / "card.md"
-    return [*pages, (card, card.with_name("card.zh.md"))]
+    card = ROOT / "helpers" / "embedded_model" / "README.md"
+    return [*pages, (card, card.with_name("README.zh.md"))]
 
 
 def language_of(path: Path) -> str:

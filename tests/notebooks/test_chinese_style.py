@@ -13,7 +13,8 @@ FILES = [
     *ROOT.glob("helpers/**/*.zh.md"),
 ]
 FILES += ROOT.glob("helpers/**/zh.json")
-FILES.sort()
+# The card itself is read, not the text with fields from which it is made.
+FILES = sorted(file for file in FILES if file.name != "card.zh.md")
 
 
 @pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(ROOT)) for file in FILES])
