@@ -9,13 +9,12 @@ from pathlib import Path
 
 from helpers import EMBEDDED_MODEL, CourseError
 from helpers.download.compare import INDEX, read_header
+from helpers.environment.model_folder import missing_tokenizer
 from helpers.settings import read_record
 
 ONE_FILE = "model.safetensors"  # transformers takes it first, also where there is an index
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 OTHER_WEIGHTS = (".gguf", ".safetensors", ".h5", ".msgpack", ".onnx")
-#: Files of which a tokenizer can be made; "merges.txt" goes with "vocab.json".
-TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "vocab.txt", "tekken.json")
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -79,16 +78,6 @@ def no_safetensors(model_dir: Path) -> CourseError:
             "program when it is opened: take the version of the model that has safetensors files."
         )
     return incomplete(model_dir, f"no {ONE_FILE} and no {INDEX}")
-
-
-def missing_tokenizer(model_dir: Path) -> list[str]:
-    """Names of the files that a tokenizer lacks; a folder needs one of several kinds."""
-    there = [name for name in TOKENIZERS if (model_dir / name).is_file()]
-    if not there and not list(model_dir.glob("*.tiktoken")):
-        return ["tokenizer.json"]
-    if there == ["vocab.json"] and not (model_dir / "merges.txt").is_file():
-        return ["merges.txt"]
-    return []
 
 
 def check_shard(path: Path, tensors: set[str]) -> None:
