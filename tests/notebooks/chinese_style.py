@@ -91,7 +91,7 @@ def findings(text: str) -> list[str]:
 def english_words(line: str) -> list[str]:
     """English terms in a Chinese line that have a Chinese word."""
     # The English term behind the Chinese one, a quotation, a shape such as (batch, tokens).
-    bare = re.sub(r"（[^（）]*）|“[^”]*”|\([^()]*\)", "", line)
+    bare = re.sub(r"（[^（）]*）|“[^”]*”|\([^(),]*,[^()]*\)", "", line)
     found = []
     for word, chinese in ENGLISH_WORDS.items():
         match = re.search(rf"(?<![\w./-]){word}(?![\w/.(=-])", bare)
