@@ -8,7 +8,11 @@ ENGLISH = ROOT / "notebooks" / "en"
 CHINESE = ROOT / "notebooks" / "zh"
 
 #: Notebooks and pages whose Chinese edition is finished: for these it must be there, and equal.
-MUST_EXIST = ["first_real_run", "glossary"]
+MUST_EXIST = [
+    "01_environment",
+    "first_real_run",
+    "glossary",
+]
 
 #: "notebook#cell" -> why the Chinese edition has an example of its own there, such as a prompt in Chinese.
 #: Strings and numbers of such a cell are not compared; its greedy answers are checked for their margin too.
