@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from helpers import EMBEDDED_MODEL, REAL_MODEL_ID, CourseError
+from helpers.language import say, to_say
 
 #: The toy's id on the course's local hub (`helpers.download.local_hub`); it exists on no other hub.
 EMBEDDED_MODEL_ID = "moe-course/embedded-toy-model"
@@ -24,9 +25,11 @@ PAGE = re.compile(
     re.IGNORECASE,
 )
 
-HOW_TO_NAME = (
-    f"give a model folder, real, embedded, {REAL_MODEL_ID}, its name without the owner, or another owner/name"
+HOW_TO_NAME = to_say(
+    "give a model folder, real, embedded, {real_model}, its name without the owner, or another owner/name"
 )
+QUOTES = {("'", "'"), ('"', '"'), ("‘", "’"), ("“", "”")}
+SHOWN = 200  # characters of what was typed; more is no help
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class ModelName:
         return self.folder is not None and self.folder.resolve() == EMBEDDED_MODEL.resolve()
 
 
+def how_to_name() -> str:
+    """What can be given as the name of a model, to stand at the end of a sentence."""
+    return say(HOW_TO_NAME, real_model=REAL_MODEL_ID)
+
+
 def same_model(one: str, other: str) -> bool:
     """Whether two ids name the same model: letters' case does not count."""
     return one.casefold() == other.casefold()
@@ -73,9 +81,9 @@ def resolve(text: str | Path) -> ModelName:
     The words come before folders of the same name (write `./real` for such a folder), folders before ids.
     Nothing is looked up on a hub, and the record of a download is not read.
     """
-    typed = str(text).strip().strip("'\"").strip()
+    typed = without_quotes(str(text).strip())
     if not typed:
-        raise CourseError(f"No model is named: {HOW_TO_NAME}.")
+        raise CourseError(say("No model is named: {how}.", how=how_to_name()))
     word = typed.casefold()
     if word == "real":
         return ModelName(typed, REAL_MODEL_ID, None)
@@ -88,6 +96,13 @@ def resolve(text: str | Path) -> ModelName:
     if folder is None and model_id is None:
         raise CourseError(_unknown(typed))
     return ModelName(typed, model_id, folder)
+
+
+def without_quotes(text: str) -> str:
+    """The text without the pairs of quotation marks around it, as they come along when it is copied."""
+    while len(text) > 1 and (text[0], text[-1]) in QUOTES:
+        text = text[1:-1].strip()
+    return text
 
 
 def read_id(typed: str) -> str | None:
@@ -112,31 +127,63 @@ def _existing_folder(typed: str) -> Path | None:
         if path.is_dir():
             return path
         is_file = path.is_file()
+    except PermissionError:
+        sentence = say(
+            "{typed} may not be read by this user: change its permissions, or {how}.",
+            typed=shown(typed),
+            how=how_to_name(),
+        )
+        raise CourseError(sentence) from None
     except (
         OSError,
         ValueError,
         RuntimeError,
-    ):  # no such user, a text that can be no path, a forbidden folder
+    ):  # no such user, a text that can be no path
         return None
     if is_file and path.name == "config.json":
         return path.parent
     if is_file:
-        raise CourseError(f"{path.name} is a file, not a model: name its folder, {path.parent.absolute()}.")
+        folder = path.parent.absolute()
+        raise CourseError(
+            say(
+                "{name} is a file, not a model: name its folder, {folder}.",
+                name=shown(path.name),
+                folder=shown(str(folder)),
+            )
+        )
     return None
+
+
+def shown(typed: str) -> str:
+    """What was typed, on one line, and not too long."""
+    start = typed[:SHOWN]
+    if start.isprintable():
+        return start
+    return repr(start)
 
 
 def _unknown(typed: str) -> str:
     """The sentence for a text that names nothing."""
+    start = shown(typed)
+    how = how_to_name()
     if "://" in typed:
-        return f"{typed[:200]} is no page of a model on ModelScope or Hugging Face: {HOW_TO_NAME}."
+        return say(
+            "{typed} is no page of a model on ModelScope or Hugging Face: {how}.", typed=start, how=how
+        )
     if typed.startswith(("/", ".", "~")) or "\\" in typed or typed.count("/") > 1:
-        return f"There is no folder {typed[:200]}: correct the path, or {HOW_TO_NAME}."
+        return say("There is no folder {typed}: correct the path, or {how}.", typed=start, how=how)
     known = {"real": "real", "embedded": "embedded"}
     for model_id in (REAL_MODEL_ID, EMBEDDED_MODEL_ID):
         known[model_id.casefold()] = model_id
         known[model_id.split("/")[1].casefold()] = model_id
     close = get_close_matches(typed.casefold(), known, n=1, cutoff=0.75)
-    hint = ""
     if close:
-        hint = f" (did you mean {known[close[0]]}?)"
-    return f"{typed[:200]!r} is no folder and no model that the course knows{hint}: {HOW_TO_NAME}."
+        return say(
+            "{typed} is no folder and no model that the course knows (did you mean {close}?): {how}.",
+            typed=repr(typed[:SHOWN]),
+            close=known[close[0]],
+            how=how,
+        )
+    return say(
+        "{typed} is no folder and no model that the course knows: {how}.", typed=repr(typed[:SHOWN]), how=how
+    )

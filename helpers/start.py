@@ -16,11 +16,13 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from helpers.language import ENGLISH, language, say, to_say
+
 QUESTION = "Give me a short introduction to large language model."
-NOTEBOOK = "notebooks/en/04_inference.ipynb"
+NOTEBOOK = "04_inference.ipynb"
 ROOT = Path(__file__).resolve().parents[1]
 
-READY = """
+READY = to_say("""
 JupyterLab is ready. Open this address in a browser, if none has opened by itself:
 
     {address}
@@ -32,19 +34,27 @@ and a number, keep them). Leave that terminal open, and open the address:
     ssh -N -L {port}:127.0.0.1:{port} {user}@this-machine
 
 In the notebook: menu Run, then Run All Cells. Ctrl-C in this terminal ends JupyterLab.
-"""
+""")
 
-ALREADY_RUNS = """
+ALREADY_RUNS = to_say("""
 JupyterLab already runs from this Python environment. Open {notebook} in its page, or this address:
 
     {address}
-"""
+""")
 
-ANOTHER_RUNS = """
+ANOTHER_RUNS = to_say("""
 Another JupyterLab already runs here, from another Python environment: its notebooks do not find what was
 installed here, so a second one is started. To use the first one, install the course into its environment
 (README.md, "On AutoDL").
-"""
+""")
+
+
+def notebook_path() -> str:
+    """The notebook in the reader's language, below the folder of the course."""
+    path = f"notebooks/{language()}/{NOTEBOOK}"
+    if (ROOT / path).is_file():
+        return path
+    return f"notebooks/{ENGLISH}/{NOTEBOOK}"
 
 
 def ask(question: str) -> int:
@@ -84,25 +94,26 @@ def find_running_lab() -> dict | None:
                 return server
         except OSError:
             continue
-        print(ANOTHER_RUNS, flush=True)
+        print(say(ANOTHER_RUNS), flush=True)
     return None
 
 
 def point_to(server: dict) -> None:
     """Say where the notebook is in a JupyterLab that already runs."""
-    notebook = (ROOT / NOTEBOOK).relative_to(Path(server["root_dir"]).resolve()).as_posix()
+    notebook = (ROOT / notebook_path()).relative_to(Path(server["root_dir"]).resolve()).as_posix()
     address = f"{server['url']}lab/tree/{notebook}?token={server['token']}"
-    print(ALREADY_RUNS.format(notebook=notebook, address=address), flush=True)
+    print(say(ALREADY_RUNS, notebook=notebook, address=address), flush=True)
 
 
 def run_lab() -> None:
     """Run JupyterLab, with notebook 04 open, until Ctrl-C. Where its port is taken, it takes another one."""
     from jupyterlab.labapp import LabApp  # imported late: takes a second
 
+    notebook = notebook_path()
     token = secrets.token_hex(24)
     options = [
         f"--ServerApp.root_dir={ROOT}",
-        f"--LabApp.default_url=/lab/tree/{NOTEBOOK}",
+        f"--LabApp.default_url=/lab/tree/{notebook}",
         "--ServerApp.ip=127.0.0.1",
         # These options stay inside this process: `ps` does not show the token to other users of the machine.
         f"--IdentityProvider.token={token}",
@@ -116,12 +127,12 @@ def run_lab() -> None:
     server = LabApp.initialize_server(options)
 
     def stop(*_) -> None:
-        print("\nJupyterLab ends, and its notebooks' kernels with it.", flush=True)
+        print("\n" + say("JupyterLab ends, and its notebooks' kernels with it."), flush=True)
         server.stop(from_signal=True)
 
     def announce() -> None:
-        address = f"{server.connection_url}lab/tree/{NOTEBOOK}?token={token}"
-        print(READY.format(address=address, port=server.port, user=getpass.getuser()), flush=True)
+        address = f"{server.connection_url}lab/tree/{notebook}?token={token}"
+        print(say(READY, address=address, port=server.port, user=getpass.getuser()), flush=True)
 
     # JupyterLab's own handler would ask whether Ctrl-C is meant.
     signal.signal(signal.SIGINT, stop)
@@ -134,7 +145,8 @@ def run_lab() -> None:
 def main() -> int:
     """Answer a question, then open the notebook. Returns the exit code."""
     if importlib.util.find_spec("jupyterlab") is None:
-        print("JupyterLab is not installed here: run pip install -r requirements.txt first.", file=sys.stderr)
+        sentence = say("JupyterLab is not installed here: run pip install -r requirements.txt first.")
+        print(sentence, file=sys.stderr)
         return 1
     try:
         code = ask(QUESTION)

@@ -32,6 +32,8 @@ from helpers import GB, GIB
 from helpers.environment import wording
 from helpers.environment.model_size import DTYPE_BYTES, ModelSize
 from helpers.environment.planner import Planner, arithmetic_planner
+from helpers.language import say
+from helpers.terminal import in_a_row, listed
 
 #: What CUDA itself takes of each GPU as soon as a process uses it (estimate: context and kernels).
 CUDA_CONTEXT = GIB // 2
@@ -105,6 +107,7 @@ class Capacity:
     seconds: float = 0.0  # per token, by the bandwidths above
     max_memory: dict[int | str, int] | None = None  # None: device_map="auto" alone does the same
     keep: tuple[int, ...] = ()  # the GPUs to show CUDA, in this order, if that makes the answer better
+    then: "Capacity | None" = None  # the answer once the sentence's advice is followed; None: it has none
 
     @property
     def loads(self) -> bool:
@@ -114,7 +117,14 @@ class Capacity:
     @property
     def slow(self) -> bool:
         """Whether a token takes longer than reading it; with copies from RAM to a GPU it always may."""
-        return self.kind is Kind.GPUS_AND_RAM or self.seconds > READING
+        return self.kind in (Kind.GPUS_AND_RAM, Kind.DISK) or self.seconds > READING
+
+    @property
+    def tells_of_slowness(self) -> bool:
+        """Whether the sentence speaks of a way to run the model that is slow."""
+        if self.kind in (Kind.GPUS_AND_RAM, Kind.RAM, Kind.DISK) and self.slow:
+            return True
+        return self.then is not None and self.then.tells_of_slowness
 
     @property
     def options(self) -> dict:
@@ -137,11 +147,11 @@ def decide(size: ModelSize, memory: Memory, planner: Planner | None = None) -> C
     if memory.holders:
         emptied = tuple(replace(card, free=card.total - CUDA_CONTEXT) for card in memory.cards)
         freed = place(size, replace(memory, cards=emptied), planner)
-        advice = f"{memory.holders} Then: {freed.sentence}"
+        advice = say("{holders} Then: {sentence}", holders=memory.holders, sentence=freed.sentence)
         if freed.kind.rank < capacity.kind.rank:
-            return replace(capacity, kind=Kind.HELD, sentence=advice)
+            return replace(capacity, kind=Kind.HELD, sentence=advice, then=freed)
         if _is_better(freed, capacity):
-            return replace(capacity, sentence=f"{capacity.sentence} {advice}")
+            return replace(capacity, sentence=in_a_row(capacity.sentence, advice), then=freed)
     return _with_hiding(size, memory, planner, capacity)
 
 
@@ -184,7 +194,7 @@ def place(size: ModelSize, memory: Memory, planner: Planner) -> Capacity:
     if memory.cards and bf16:
         return on_cards
     found = _plan(size, replace(memory, cards=()), planner, "bfloat16", explicit=True)
-    return replace(found, sentence=f"{found.sentence}{_why_no_gpu(size, memory)}")
+    return replace(found, sentence=in_a_row(found.sentence, _why_no_gpu(size, memory)))
 
 
 def _plan(size: ModelSize, memory: Memory, planner: Planner, dtype: str, explicit: bool) -> Capacity:
@@ -260,7 +270,7 @@ def _with_hiding(size: ModelSize, memory: Memory, planner: Planner, capacity: Ca
     names = [memory.cards[gpu].visible_as or str(gpu) for gpu in best.keep]
     weak = [card.name for gpu, card in enumerate(memory.cards) if gpu not in best.keep]
     advice = wording.hide(weak, names, best.sentence)
-    return replace(capacity, keep=best.keep, sentence=f"{capacity.sentence} {advice}")
+    return replace(capacity, keep=best.keep, sentence=in_a_row(capacity.sentence, advice), then=best)
 
 
 def _choices_of_cards(cards: tuple[Card, ...]) -> Iterator[tuple[int, ...]]:
@@ -288,27 +298,67 @@ def _sentence(size: ModelSize, memory: Memory, found: Capacity) -> str:
     weights = wording.weights(total, found.dtype)
     in_ram = wording.in_ram(found.in_ram, total, ram_that_counts(size, memory.ram), memory.ram)
     if found.kind is Kind.RAM:
-        return f"{_works('in RAM only', found)}: {weights}, {in_ram}.{_why_no_gpu(size, memory)}"
+        return in_a_row(_works_in_ram(found, listed([weights, in_ram])), _why_no_gpu(size, memory))
     room = _room(size, memory, explicit=True)
     counts = [room[gpu] for gpu in range(len(memory.cards))]
     on_gpus = wording.on_gpus(found.on_gpus, total, counts, [card.free for card in memory.cards])
     if found.kind is Kind.GPUS:
-        sentence = f"All weights fit on the GPUs: {weights}, {on_gpus}."
-        if found.max_memory:
-            sentence += ' device_map="auto" needs max_memory for it: alone it fills a GPU too far.'
-        return sentence
-    figures = f"{weights}; {on_gpus}{_why_not_more(size, found, counts)}, {in_ram}"
-    if found.kind is Kind.GPUS_AND_RAM:
-        return f"{_works('with RAM beside the GPUs', found)}: {figures}."
-    if found.kind is Kind.DISK:
-        return (
-            f"{_works('only with the disk', found)}: {figures}, {found.on_disk / GIB:.1f} GiB on disk. "
-            "from_pretrained needs an offload_folder for that."
+        return _works_on_gpus(found, listed([weights, on_gpus]))
+    places = [on_gpus, in_ram]
+    if _is_share_too_small(size, found, counts):
+        places.insert(1, say('"auto" gives no GPU but the last more than its share'))
+    return _needs_more_than_gpus(memory, found, weights, listed(places))
+
+
+def _works_in_ram(found: Capacity, figures: str) -> str:
+    """The sentence for RAM alone."""
+    seconds = wording.digits(found.seconds)
+    if found.slow:
+        return say(
+            "It works in RAM only, slowly (about {seconds} s per token): {figures}.",
+            seconds=seconds,
+            figures=figures,
         )
-    return (
-        f"The model does not fit: {figures}; for the other {found.on_disk / GIB:.1f} GiB it would take "
-        f"{(found.on_disk + DISK_MARGIN) / GB:.1f} GB of disk, and {memory.disk / GB:.1f} GB are free. "
-        "Take a larger machine, or set COURSE_MODEL=embedded."
+    return say(
+        "It works in RAM only, quickly (about {seconds} s per token): {figures}.",
+        seconds=seconds,
+        figures=figures,
+    )
+
+
+def _works_on_gpus(found: Capacity, figures: str) -> str:
+    """The sentence for GPUs that hold everything."""
+    sentence = say("All weights fit on the GPUs: {figures}.", figures=figures)
+    if not found.max_memory:
+        return sentence
+    further = say('device_map="auto" needs max_memory for it: alone it fills a GPU too far.')
+    return in_a_row(sentence, further)
+
+
+def _needs_more_than_gpus(memory: Memory, found: Capacity, weights: str, places: str) -> str:
+    """The sentence for GPUs and RAM, for the disk, and for a model that does not fit."""
+    figures = {"weights": weights, "places": places, "seconds": wording.digits(found.seconds)}
+    on_disk = found.on_disk / GIB
+    if found.kind is Kind.GPUS_AND_RAM:
+        return say(
+            "It works with RAM beside the GPUs, slowly (about {seconds} s per token): {weights}; {places}.",
+            **figures,
+        )
+    if found.kind is Kind.DISK:
+        return say(
+            "It works only with the disk, very slowly (about {seconds} s per token): {weights}; {places}, "
+            "{on_disk:.1f} GiB on disk. from_pretrained needs an offload_folder for that.",
+            **figures,
+            on_disk=on_disk,
+        )
+    return say(
+        "The model does not fit: {weights}; {places}; for the other {on_disk:.1f} GiB it would take "
+        "{disk_needed:.1f} GB of disk, and {disk_free:.1f} GB are free. Take a larger machine, or set "
+        "COURSE_MODEL=embedded.",
+        **figures,
+        on_disk=on_disk,
+        disk_needed=(found.on_disk + DISK_MARGIN) / GB,
+        disk_free=memory.disk / GB,
     )
 
 
@@ -317,25 +367,16 @@ def _why_no_gpu(size: ModelSize, memory: Memory) -> str:
     if not memory.cards:
         return ""
     if all(card.bf16 for card in memory.cards):
-        return " Too little of the GPUs is free for a part of it."
-    in_float32 = wording.weights(DTYPE_BYTES["float32"] * size.total, "float32")
-    return f" GPUs without bfloat16 would have to hold {in_float32}."
+        return say("Too little of the GPUs is free for a part of it.")
+    in_float32 = DTYPE_BYTES["float32"] * size.total
+    return say(
+        "GPUs without bfloat16 would have to hold {size} in float32.",
+        size=wording.amount([in_float32], in_float32),
+    )
 
 
-def _why_not_more(size: ModelSize, found: Capacity, counts: list[int]) -> str:
-    """Why a GPU holds less than it could, although not all weights are on the GPUs; "" if none does."""
+def _is_share_too_small(size: ModelSize, found: Capacity, counts: list[int]) -> bool:
+    """Whether a GPU holds less than it could, although not all weights are on the GPUs."""
     room_for_two = 2 * DTYPE_BYTES[found.dtype] * size.largest_block
-    for used, count in list(zip(found.on_gpus, counts, strict=False))[:-1]:
-        if count - used > room_for_two:
-            return ', "auto" gives no GPU but the last more than its share'
-    return ""
-
-
-def _works(how: str, found: Capacity) -> str:
-    """As in "It works in RAM only, slowly (about 0.53 s per token)"."""
-    pace = "quickly"
-    if found.slow:
-        pace = "slowly"
-    if found.kind is Kind.DISK:
-        pace = "very slowly"
-    return f"It works {how}, {pace} ({wording.seconds(found.seconds)} per token)"
+    before_the_last = list(zip(found.on_gpus, counts, strict=False))[:-1]
+    return any(count - used > room_for_two for used, count in before_the_last)

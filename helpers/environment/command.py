@@ -1,26 +1,53 @@
 """The check as a table, in a notebook and as `python -m helpers.environment` in a terminal."""
 
 import argparse
+import os
 import sys
-import textwrap
+from pathlib import Path
 from typing import NamedTuple
 
 from helpers import CourseError, settings
 from helpers.environment.checks import check
 from helpers.environment.hardware_checks import started_without_gpus
 from helpers.environment.machine import Machine, read_machine
-from helpers.environment.model_folder import folder_state
+from helpers.environment.model_folder import folder_state, missing_tokenizer
 from helpers.environment.model_size import ModelSize, size_of_folder
 from helpers.environment.planner import Planner, installed_planner
 from helpers.environment.verdicts import Check
+from helpers.language import say, to_say
 from helpers.model_names import resolve
+from helpers.terminal import CommandParser, padded, wrapped
 
 WIDTH = 100
 RULE = "-" * WIDTH
+COLUMNS = {to_say("verdict"): 9, to_say("check"): 16, to_say("found"): 37}  # heading -> places
+NEEDED = to_say("needed")
+
+ASKED = to_say("Checked for the {name} model, because you asked for it.")
+BY_VARIABLE = to_say("Checked for the {name} model, because COURSE_MODEL asks for it.")
+HAS_GPU = to_say(
+    "Checked for the {name} model, because this machine has a GPU "
+    "(--model real or --model embedded switches)."
+)
+MAY_HAVE_GPU = to_say(
+    "Checked for the {name} model, because this machine may have a GPU "
+    "(--model real or --model embedded switches)."
+)
+ON_AUTODL = to_say(
+    "Checked for the {name} model, because an AutoDL instance is for that "
+    "(--model real or --model embedded switches)."
+)
+WITHOUT_GPU = to_say(
+    "Checked for the {name} model, because this machine has no GPU "
+    "(--model real or --model embedded switches)."
+)
 
 
 class Wanted(NamedTuple):
-    """The model to check for: "real", "embedded" or the size of a folder; its name; why this one."""
+    """The model to check for: "real", "embedded" or the size of a folder; its name; why this one.
+
+    `why`: the sentence that says so, before its name is in it.
+    """
 
     model: str | ModelSize
     name: str
@@ -43,15 +70,19 @@ def show_environment(machine: Machine | None = None, model: str = "") -> list[Ch
         planner = None
     checks = check(machine, wanted.model, planner)
     print_table(checks)
-    print(f"{summary(machine, wanted, checks)}\nChecked for the {wanted.name} model, because {wanted.why}.")
+    print(summary(machine, wanted, checks))
+    print(say(wanted.why, name=wanted.name))
     return checks
 
 
 def print_table(checks: list[Check]) -> None:
     """One line a check, its repair below it; the same repair of several lines stands once, below the last."""
-    print(f"{'verdict':<9}{'check':<16}{'found':<37}needed\n{RULE}")
+    headings = [padded(say(heading), width) for heading, width in COLUMNS.items()]
+    print("".join(headings) + say(NEEDED))
+    print(RULE)
     for number, line in enumerate(checks, start=1):
-        print(f"{line.verdict:<9}{line.name:<16}{line.found:<37}{line.needed}")
+        cells = zip((say(line.verdict), say(line.name), line.found), COLUMNS.values(), strict=True)
+        print("".join(padded(cell, width) for cell, width in cells) + line.needed)
         following = [later.repair for later in checks[number : number + 1]]
         if line.repair and line.repair not in following:
             print(_indented(line.repair))
@@ -62,22 +93,24 @@ def _indented(repair: str) -> str:
     """A repair behind an arrow. A command stays on one line, so that it can be copied."""
     if "pip install" in repair:
         return f"{'':<9}-> {repair}"
-    indents = {"initial_indent": f"{'':<9}-> ", "subsequent_indent": " " * 12}
-    return textwrap.fill(repair, WIDTH, break_long_words=False, break_on_hyphens=False, **indents)
+    return wrapped(repair, WIDTH, first=f"{'':<9}-> ", following=" " * 12)
 
 
 def summary(machine: Machine, wanted: Wanted, checks: list[Check]) -> str:
     """The last line: whether the machine can run the model."""
     fails = sum(line.verdict == "fail" for line in checks)
     warnings = sum(line.verdict == "warning" for line in checks)
-    able = f"can run the {wanted.name} model"
+    sentence = to_say("This machine can run the {name} model: {fails} fail, {warnings} warning.")
     if fails:
-        able = f"cannot run the {wanted.name} model"
+        sentence = to_say("This machine cannot run the {name} model: {fails} fail, {warnings} warning.")
     elif wanted.model != "embedded" and started_without_gpus(machine):
-        able = f"can prepare for the {wanted.name} model, and run it with GPUs"
-    elif any(line.name == "GPU" and "slowly" in line.repair for line in checks):
-        able += ", slowly"
-    return f"This machine {able}: {fails} fail, {warnings} warning."
+        sentence = to_say(
+            "This machine can prepare for the {name} model, and run it with GPUs: "
+            "{fails} fail, {warnings} warning."
+        )
+    elif any(line.slow for line in checks):
+        sentence = to_say("This machine can run the {name} model, slowly: {fails} fail, {warnings} warning.")
+    return say(sentence, name=wanted.name, fails=fails, warnings=warnings)
 
 
 def choose_model_to_check(machine: Machine, model: str = "") -> Wanted:
@@ -85,20 +118,19 @@ def choose_model_to_check(machine: Machine, model: str = "") -> Wanted:
 
     CourseError for a name that is none, for a folder that is not whole, and for other models on the hub.
     """
-    why = "you asked for it"
+    why = ASKED
     if not model:
         model = settings.wanted_model()
-        why = "COURSE_MODEL asks for it"
+        why = BY_VARIABLE
     if model:
         return _named(model, why)
-    switch = "--model real or --model embedded switches"
     if machine.gpus:
-        return Wanted("real", "real", f"this machine has a GPU ({switch})")
+        return Wanted("real", "real", HAS_GPU)
     if machine.gpu_remedy:
-        return Wanted("real", "real", f"this machine may have a GPU ({switch})")
+        return Wanted("real", "real", MAY_HAVE_GPU)
     if machine.autodl:
-        return Wanted("real", "real", f"an AutoDL instance is for that ({switch})")
-    return Wanted("embedded", "embedded", f"this machine has no GPU ({switch})")
+        return Wanted("real", "real", ON_AUTODL)
+    return Wanted("embedded", "embedded", WITHOUT_GPU)
 
 
 def _named(model: str, why: str) -> Wanted:
@@ -109,13 +141,44 @@ def _named(model: str, why: str) -> Wanted:
         return Wanted("embedded", "embedded", why)
     if name.folder is None:
         raise CourseError(
-            f"{name.model_id} is not on this disk: the check knows real, embedded, and folders."
+            say(
+                "{model_id} is not on this disk: the check knows real, embedded, and folders.",
+                model_id=name.model_id,
+            )
         )
-    state = folder_state(name.folder).state
-    if state != "complete":
-        problem = {"incomplete": "lacks files or parts of them"}.get(state, "cannot be read")
-        raise CourseError(f"The model folder {name.folder.name} {problem}: download it again, or use real.")
-    return Wanted(size_of_folder(name.folder), name.folder.name, why)
+    folder = Path(os.path.abspath(name.folder))  # "." has no name of its own
+    check_folder(folder)
+    return Wanted(size_of_folder(folder), folder.name, why)
+
+
+def check_folder(folder: Path) -> None:
+    """CourseError for a model folder that cannot be read or lacks something."""
+    name = folder.name or str(folder)
+    state = folder_state(folder).state
+    if state not in ("complete", "incomplete"):
+        raise CourseError(
+            say(
+                "The model folder {name} cannot be read: change its permissions, or download it again.",
+                name=name,
+            )
+        )
+    tokenizer = missing_tokenizer(folder)
+    if tokenizer and (folder / "config.json").is_file():
+        raise CourseError(
+            say(
+                "The model folder {name} has no {file}, so there is no tokenizer: "
+                "download it again, or use real.",
+                name=name,
+                file=tokenizer[0],
+            )
+        )
+    if state == "incomplete":
+        raise CourseError(
+            say(
+                "The model folder {name} lacks files or parts of them: download it again, or use real.",
+                name=name,
+            )
+        )
 
 
 def _planner_of_this_machine(machine: Machine) -> Planner | None:
@@ -127,14 +190,22 @@ def _planner_of_this_machine(machine: Machine) -> Planner | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the check; the exit code is 1 when something fails."""
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers.environment", description="Check whether this machine can run the course."
-    )
-    parser.add_argument("--model", default="", help="real, embedded, or a model folder")
-    options = parser.parse_args(arguments)
     try:
+        options = parse(arguments)
         checks = show_environment(model=options.model)
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1
-    return 1 if any(line.verdict == "fail" for line in checks) else 0
+    if any(line.verdict == "fail" for line in checks):
+        return 1
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The arguments of the command; CourseError if they cannot be understood."""
+    parser = CommandParser(
+        prog="python -m helpers.environment",
+        description=say("Check whether this machine can run the course."),
+    )
+    parser.add_argument("--model", default="", help=say("real, embedded, or a model folder"))
+    return parser.parse_args(arguments)

@@ -12,12 +12,23 @@ from helpers.environment.probes import BF16_CAPABILITY, cards_of
 from helpers.environment.verdicts import CARD_BYTES, Check, Needs, judge
 from helpers.environment.versions import satisfies
 from helpers.environment.wheels import MIN_DRIVER, torch_command
+from helpers.language import say, to_say
+from helpers.terminal import listed, steps
 
 #: State of a recorded download -> what to say of it.
 DOWNLOAD_STATES = {
-    "gone": "notebook 03 has recorded a download, but its folder is gone (a saved image loses the data disk)",
-    "incomplete": "the folder of the recorded download lacks files or parts of them",
-    "unreadable": "the record of a download, or its folder, cannot be read",
+    "gone": to_say(
+        "notebook 03 has recorded a download, but its folder is gone (a saved image loses the data disk); "
+        "python -m helpers.download download fetches what is missing"
+    ),
+    "incomplete": to_say(
+        "the folder of the recorded download lacks files or parts of them; "
+        "python -m helpers.download download fetches what is missing"
+    ),
+    "unreadable": to_say(
+        "the record of a download, or its folder, cannot be read; "
+        "python -m helpers.download download fetches what is missing"
+    ),
 }
 
 
@@ -26,11 +37,15 @@ def nvidia_smi_lines(machine: Machine) -> Iterator[Check]:
     if machine.gpu_remedy:
         yield judge(
             "nvidia-smi",
-            found="there is a problem",
-            needed="a list of all GPUs",
+            found=say("there is a problem"),
+            needed=say("a list of all GPUs"),
             good=False,
             otherwise="warning",
-            repair=f"{machine.gpu_problem}. Next step: {machine.gpu_remedy}",
+            repair=say(
+                "{problem}. Next step: {remedy}",
+                problem=machine.gpu_problem,
+                remedy=machine.gpu_remedy,
+            ),
         )
 
 
@@ -57,10 +72,10 @@ def gpu_line(machine: Machine, needs: Needs, planner: Planner | None) -> Check:
         return judge(
             "GPU",
             found=found,
-            needed="none: the embedded model needs none",
+            needed=say("none: the embedded model needs none"),
             good=not machine.gpu_remedy or bool(machine.gpus),
             otherwise="warning",
-            repair="the embedded model runs without; see nvidia-smi above",
+            repair=say("the embedded model runs without; see nvidia-smi above"),
         )
     capacity = decide(needs.size, memory_of(machine, needs), planner)
     verdict = "fail"
@@ -69,46 +84,50 @@ def gpu_line(machine: Machine, needs: Needs, planner: Planner | None) -> Check:
     elif capacity.loads or capacity.kind is Kind.DISK or capacity.keep:
         verdict = "warning"
     repair = capacity.sentence
+    slow = capacity.tells_of_slowness
     if started_without_gpus(machine):
         verdict = "warning"
-        repair = "install and download now; then shut down, and start with GPUs"
+        repair = say("install and download now; then shut down, and start with GPUs")
+        slow = False
     elif _is_memory_unknown(machine, capacity):
         verdict = "warning"
-        repair = "how much memory there is could not be read: loading will tell whether it is enough"
+        repair = say("how much memory there is could not be read: loading will tell whether it is enough")
+        slow = False
     elif machine.hidden_gpus and not machine.gpus:
-        repair = f"unset CUDA_VISIBLE_DEVICES to use the GPUs. {repair}"
-    return Check(
-        name="GPU", found=found, needed=_needed_memory(machine, needs), verdict=verdict, repair=repair
-    )
+        repair = say("unset CUDA_VISIBLE_DEVICES to use the GPUs. {sentence}", sentence=repair)
+    needed = _needed_memory(machine, needs)
+    return Check(name="GPU", found=found, needed=needed, verdict=verdict, repair=repair, slow=slow)
 
 
 def describe_gpus(machine: Machine) -> str:
     """As in "2 x RTX 3090, 48.0 GiB", or why there are none."""
     if not machine.gpus:
         if machine.gpu_remedy:
-            return "could not be read"
-        return machine.gpu_problem or "none"
+            return say("could not be read")
+        return machine.gpu_problem or say("none")
     names = [re.sub("NVIDIA |GeForce ", "", gpu.name) for gpu in machine.gpus]
     cards = " + ".join(f"{names.count(name)} x {name}" for name in sorted(set(names)))
     total = sum(gpu.memory for gpu in machine.gpus)
     memory = f"{total / GIB:.1f} GiB"
     if not all(gpu.memory for gpu in machine.gpus):
-        memory = "memory not shown"
+        memory = say("memory not shown")
+    found = [cards, memory]
     if machine.hidden_gpus:
-        memory += f", {machine.hidden_gpus} more hidden"
-    return f"{cards}, {memory}"
+        found.append(say("{count} more hidden", count=machine.hidden_gpus))
+    return listed(found)
 
 
 def _needed_memory(machine: Machine, needs: Needs) -> str:
     if not machine.gpus and needs.size == REAL_MODEL:
-        return "2 cards of 24 GiB, or 1 of 32 or more"
+        return say("2 cards of 24 GiB, or 1 of 32 or more")
     dtype = "bfloat16"
     if not has_bf16(machine):
         dtype = "float32"
-    weights = f"{DTYPE_BYTES[dtype] * needs.size.total / GIB:.2f} GiB of weights"
+    weights = DTYPE_BYTES[dtype] * needs.size.total / GIB
     if len(machine.gpus) == 1:
-        return f"{weights}, {CUDA_CONTEXT / GIB} and a tenth more"
-    return f"{weights}, {CARD_BYTES / GIB} a card more"
+        sentence = to_say("{weights:.2f} GiB of weights, {more} and a tenth more")
+        return say(sentence, weights=weights, more=CUDA_CONTEXT / GIB)
+    return say("{weights:.2f} GiB of weights, {more} a card more", weights=weights, more=CARD_BYTES / GIB)
 
 
 def has_bf16(machine: Machine) -> bool:
@@ -131,20 +150,20 @@ def _is_memory_unknown(machine: Machine, capacity: Capacity) -> bool:
 def bf16_line(machine: Machine, needs: Needs) -> Check:
     """Whether every GPU computes in bf16. Without it the weights are loaded in float32, at twice the size."""
     capability = min(gpu.capability for gpu in machine.gpus)
-    found = f"compute capability {capability}"
-    repair = "if the GPU gives errors, hide it: export CUDA_VISIBLE_DEVICES="
+    found = say("compute capability {capability}", capability=capability)
+    repair = say("if the GPU gives errors, hide it: export CUDA_VISIBLE_DEVICES=")
     if needs.size:
-        repair = (
+        repair = say(
             "the model is loaded in float32, twice the size, and is slower; an RTX 3090 or newer has bf16 "
             "(fp16 instead has too small a range: numbers can overflow, and the answer is gibberish)"
         )
     if capability == 0:
-        found = "could not be read"
-        repair = "python -c 'import torch; print(torch.cuda.get_device_capability())' tells it"
+        found = say("could not be read")
+        repair = say("python -c 'import torch; print(torch.cuda.get_device_capability())' tells it")
     return judge(
         "bf16",
         found=found,
-        needed=f"{BF16_CAPABILITY} or more",
+        needed=say("{capability} or more", capability=BF16_CAPABILITY),
         good=capability >= BF16_CAPABILITY,
         otherwise="warning",
         repair=repair,
@@ -159,9 +178,9 @@ def driver_line(machine: Machine, needs: Needs) -> Check:
     if needs.size:
         verdict = "fail"
     return judge(
-        "driver",
+        to_say("driver"),
         found=machine.driver,
-        needed=f"{oldest} or newer, for CUDA {cuda}",
+        needed=say("{oldest} or newer, for CUDA {cuda}", oldest=oldest, cuda=cuda),
         good=satisfies(machine.driver, f">={oldest}"),
         otherwise=verdict,
         repair=torch_command(machine),
@@ -170,21 +189,21 @@ def driver_line(machine: Machine, needs: Needs) -> Check:
 
 def ram_line(machine: Machine, needs: Needs) -> Check:
     """Whether the RAM is enough to load the model; an unknown amount is not complained about."""
-    found = "could not be read"
+    found = say("could not be read")
     if machine.ram:
         found = f"{machine.ram / GIB:.1f} GiB"
     needed = f"{needs.ram // GIB} GiB"
     good = machine.ram == 0 or machine.ram >= needs.ram
     if started_without_gpus(machine):
-        needed = f"{needed} when it has GPUs"
+        needed = say("{size} when it has GPUs", size=needed)
         good = True
     return judge(
-        "RAM",
+        to_say("RAM"),
         found=found,
         needed=needed,
         good=good,
         otherwise="warning",
-        repair="take an instance with more RAM: loading will be slow or fail",
+        repair=say("take an instance with more RAM: loading will be slow or fail"),
     )
 
 
@@ -192,30 +211,35 @@ def disk_line(machine: Machine, needs: Needs) -> Check:
     """Whether the disk that takes the model has room for it, and is the right one."""
     where = needs.where
     if needs.size == REAL_MODEL and machine.download.state == "complete":
-        where = "the model is there"
+        where = say("the model is there")
     if where:
-        return judge("model disk", found="not needed", needed=where, good=True)
+        return judge(to_say("model disk"), found=say("not needed"), needed=where, good=True)
     present = 0
     if machine.download.state == "incomplete":
         present = min(machine.download.present, needs.download)
     missing = needs.download - present
     enough = machine.free_disk >= missing
-    advice = [_disk_advice(machine, enough)]
+    about_download = ""
     if machine.download.state in DOWNLOAD_STATES:
-        repeat = "python -m helpers.download download fetches what is missing"
-        advice.insert(0, f"{DOWNLOAD_STATES[machine.download.state]}; {repeat}")
-    advice = [text for text in advice if text]
+        about_download = say(DOWNLOAD_STATES[machine.download.state])
+    advice = steps(about_download, _disk_advice(machine, enough))
     verdict = "fail"
     if enough:
         verdict = "warning"
-    needed = f"{missing / GB:.1f} GB: {(missing - DISK_MARGIN) / GB:.1f} of model, 2 of margin"
+    needed = say(
+        "{missing:.1f} GB: {model:.1f} of model, {margin} of margin",
+        missing=missing / GB,
+        model=(missing - DISK_MARGIN) / GB,
+        margin=DISK_MARGIN // GB,
+    )
+    found = say("{free:.1f} GB free on the {disk}", free=machine.free_disk / GB, disk=say(machine.disk))
     return judge(
         "model disk",
-        found=f"{machine.free_disk / GB:.1f} GB free on the {machine.disk}",
+        found=found,
         needed=needed,
         good=not advice,
         otherwise=verdict,
-        repair=". ".join(advice),
+        repair=advice,
     )
 
 
@@ -223,9 +247,13 @@ def _disk_advice(machine: Machine, enough: bool) -> str:
     """What to do about the disk; "" if it is right. Only AutoDL's disks are known by their kind."""
     to_data_disk = f"export MODELSCOPE_CACHE={settings.DATA_DISK}"
     if machine.autodl and machine.disk == "system disk":
-        return f"use the data disk (the system disk has 30 GB): {to_data_disk}"
+        return say("use the data disk (the system disk has 30 GB): {command}", command=to_data_disk)
     if machine.autodl and machine.disk == "file storage":
-        return f"use the data disk (the file storage is slow to load from): {to_data_disk}"
+        return say(
+            "use the data disk (the file storage is slow to load from): {command}", command=to_data_disk
+        )
     if not enough:
-        return "delete what you no longer need, or enlarge the disk (on AutoDL: the page of the instance)"
+        return say(
+            "delete what you no longer need, or enlarge the disk (on AutoDL: the page of the instance)"
+        )
     return ""

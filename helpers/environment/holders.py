@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helpers.environment.nvidia_smi import SECONDS, ask
-
-SHUT_DOWN = "Shut down that kernel (in JupyterLab: the list of running kernels at the left edge)."
-LOOK = "Shut down the kernels of other notebooks, or restart the machine."
+from helpers.language import say
+from helpers.terminal import listed, names_of
 
 
 class Holder(NamedTuple):
@@ -17,12 +16,15 @@ class Holder(NamedTuple):
     pid: int
     name: str
     used: str
+    is_kernel: bool = False  # of a notebook
 
     @property
     def text(self) -> str:
-        """As in "4711 (the kernel of 02_vram.ipynb, 17408 MiB)"."""
-        details = [self.name, self.used]
-        return f"{self.pid} ({', '.join(detail for detail in details if detail)})"
+        """As in "process 4711 (the kernel of 02_vram.ipynb, 17408 MiB)"."""
+        details = [detail for detail in (self.name, self.used) if detail]
+        if not details:
+            return say("process {pid}", pid=self.pid)
+        return say("process {pid} ({details})", pid=self.pid, details=listed(details))
 
 
 def read_holders(seconds: float = SECONDS, root: str = "/") -> list[Holder]:
@@ -32,7 +34,7 @@ def read_holders(seconds: float = SECONDS, root: str = "/") -> list[Holder]:
     """
     query = ["--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader"]
     try:
-        text = ask(query, seconds)
+        text = ask(query, seconds).text
     except OSError:
         text = ""
     with_a_gpu = processes_with_a_gpu(root)
@@ -41,45 +43,62 @@ def read_holders(seconds: float = SECONDS, root: str = "/") -> list[Holder]:
         row = re.fullmatch(r"(\d+), (.+), ([^,]+)", line.strip())
         if row and row[2] != "[Not Found]":
             pid = int(row[1])
-            name = Path(row[2]).name  # without the folders, which say nothing here
+            holder = Holder(pid, "", row[3])
             if pid in with_a_gpu or pid == os.getpid():  # else it may be a number of the host's
-                name = process_name(pid, root) or name
-            holders.append(Holder(pid, name, row[3]))
+                holder = describe(pid, row[3], root)
+            if not holder.name:
+                # Without the folders, which say nothing here.
+                holder = holder._replace(name=Path(row[2]).name)
+            holders.append(holder)
     if holders:
         return holders
-    return [Holder(pid, process_name(pid, root), "") for pid in with_a_gpu]
+    return [describe(pid, "", root) for pid in with_a_gpu]
 
 
 def gpu_holders(seconds: float = SECONDS, root: str = "/") -> str:
     """Who holds GPU memory and what to do about it, in two sentences."""
     holders = read_holders(seconds, root)
     if not holders:
-        return f"GPU memory is held by processes that nvidia-smi does not show in this container. {LOOK}"
-    names = ", ".join(holder.text for holder in holders)
-    said = f"GPU memory is held by process {names}."
-    kernels = [holder for holder in holders if holder.name.startswith("the kernel")]
-    if kernels:
-        return f"{said} {SHUT_DOWN}"
+        return say(
+            "GPU memory is held by processes that nvidia-smi does not show in this container. "
+            "Shut down the kernels of other notebooks, or restart the machine."
+        )
+    processes = names_of([holder.text for holder in holders])
+    if any(holder.is_kernel for holder in holders):
+        return say(
+            "GPU memory is held by {processes}. "
+            "Shut down that kernel (in JupyterLab: the list of running kernels at the left edge).",
+            processes=processes,
+        )
     if any(holder.pid == os.getpid() for holder in holders):
-        return f"{said} Restart this kernel to free what it holds."
-    return f"{said} End it, or wait for its end."
+        return say(
+            "GPU memory is held by {processes}. Restart this kernel to free what it holds.",
+            processes=processes,
+        )
+    return say("GPU memory is held by {processes}. End it, or wait for its end.", processes=processes)
 
 
-def process_name(pid: int, root: str = "/") -> str:
-    """What a process is: "this one", "the kernel of 02_vram.ipynb", or its program's name; "" if unknown."""
+def describe(pid: int, used: str, root: str = "/") -> Holder:
+    """A process: "this one", "the kernel of 02_vram.ipynb", or its program's name; "" if that is unknown."""
     if pid == os.getpid():
-        return "this one"
+        return Holder(pid, say("this one"), used)
     folder = Path(root, "proc", str(pid))
     words = _words(folder / "cmdline")
     if any("ipykernel" in word for word in words):
-        notebook = ""
-        for variable in _words(folder / "environ"):
-            if variable.startswith("JPY_SESSION_NAME="):  # set by Jupyter's server: path of the notebook
-                notebook = Path(variable.partition("=")[2]).name
-        return f"the kernel of {notebook or 'another notebook'}"
+        return Holder(pid, _kernel_name(folder), used, is_kernel=True)
     if words:
-        return Path(words[0]).name
-    return ""
+        return Holder(pid, Path(words[0]).name, used)
+    return Holder(pid, "", used)
+
+
+def _kernel_name(folder: Path) -> str:
+    """Which notebook's kernel a process is. `folder`: of the process in /proc."""
+    for variable in _words(folder / "environ"):
+        if variable.startswith("JPY_SESSION_NAME="):  # set by Jupyter's server: path of the notebook
+            notebook = Path(variable.partition("=")[2]).name
+            if notebook:
+                return say("the kernel of {notebook}", notebook=notebook)
+    return say("the kernel of another notebook")
 
 
 def processes_with_a_gpu(root: str = "/") -> list[int]:

@@ -38,7 +38,7 @@ class Machine:
     disk: str = "data disk"  # which disk that is: one of `probes.DISKS`
     autodl: bool = False
     download: FolderState = NO_FOLDER  # what notebook 03 has put there
-    mirror: str = ""  # the package index that pip is set to
+    mirror: str = ""  # the package index that pip is set to, see `probes.read_mirror`
     proxies: tuple[str, ...] = ()  # the variables that name a proxy
     jupyterlab: str = ""  # version in the environment of the JupyterLab server
     lab_widgets: str = ""  # version of its widget manager, from the package jupyterlab_widgets

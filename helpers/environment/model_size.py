@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import CourseError
-from helpers.environment.model_config import EXPERT_COUNTS, check_sizes, is_quantized, read_settings
+from helpers.environment.model_config import EXPERT_COUNTS, check_settings, is_quantized, read_settings
 from helpers.environment.model_folder import read_header
+from helpers.environment.model_kind import check_kind
+from helpers.language import say
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
@@ -90,11 +92,15 @@ def size_of_folder(folder: str | Path) -> ModelSize:
     """
     folder = Path(folder)
     config = read_settings(folder / "config.json")
-    check_sizes(config)
+    check_kind(config, folder.name)
+    check_settings(config)
     if is_quantized(config, folder):
         raise CourseError(
-            f"The weights of {folder.name} are quantized, which the course does not load: take the version "
-            "of the model in bfloat16."
+            say(
+                "The weights of {name} are quantized, which the course does not load: "
+                "take the version of the model in bfloat16.",
+                name=folder.name,
+            )
         )
     files = sorted(folder.glob("*.safetensors"))
     experts = next((config[name] for name in EXPERT_COUNTS if config.get(name)), 0)
@@ -102,10 +108,17 @@ def size_of_folder(folder: str | Path) -> ModelSize:
     tied = bool(config.get("tie_word_embeddings"))
     try:
         parameters = [entry for file in files for entry in _tensors(file)]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CourseError(f"The size of the model folder {folder.name} cannot be read: {error}.") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        sentence = say(
+            "The safetensors files of the model folder {name} cannot be read: "
+            "download it again, or use real.",
+            name=folder.name,
+        )
+        raise CourseError(sentence) from None
     if not parameters:
-        raise CourseError(f"{folder.name} holds no safetensors files: give a complete model folder.")
+        raise CourseError(
+            say("{name} holds no safetensors files: give a complete model folder.", name=folder.name)
+        )
     if tied:
         parameters = [entry for entry in parameters if not entry[0].startswith("lm_head")]
     return size_from_parameters(folder.name, parameters, experts, chosen or 0)

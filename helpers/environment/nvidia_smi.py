@@ -12,38 +12,69 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from helpers import GIB
 from helpers.environment.visible_devices import VARIABLE, visible_devices
+from helpers.language import say, to_say
 
 MIB = 2**20
 SECONDS = 10.0  # a healthy nvidia-smi answers in less than two
 FIELDS = ("driver_version", "memory.total", "memory.free", "compute_cap", "mig.mode.current", "uuid", "name")
+QUOTED = 200  # characters of what nvidia-smi says
 MIG_SHARE = 0.95  # a slice called "20gb" has 95 to 98 % of 20 GiB
 
-RESTART = "restart the machine (on AutoDL: shut the instance down and start it again)"
-SHARED_MEMORY = "a GPU that shares the RAM has none of its own; torch.cuda.mem_get_info() tells what is free"
 NOT_SHOWN = ("[N/A]", "[Not Supported]", "N/A")
+
+CRASHES = to_say(
+    "nvidia-smi crashes: restart the machine (on AutoDL: shut the instance down and start it again); "
+    "if that does not help, take another host"
+)
+HANGS = to_say("the driver hangs: restart the machine (on AutoDL: shut the instance down and start it again)")
+REPLACED = to_say(
+    "the driver was replaced while it was running: "
+    "restart the machine (on AutoDL: shut the instance down and start it again)"
+)
+DROPPED_OUT = to_say(
+    "a card has dropped out: restart the machine (on AutoDL: shut the instance down and start it again); "
+    "if it stays away, take another host"
+)
+SILENT_CARD = to_say(
+    "a card does not answer: restart the machine (on AutoDL: shut the instance down and start it again); "
+    "if it stays away, take another host"
+)
+NOT_RUNNING = to_say(
+    "the driver is not running: restart the machine (on AutoDL: shut the instance down and start it again), "
+    "or take another host"
+)
+SHARED_MEMORY = to_say(
+    "a GPU that shares the RAM has none of its own; torch.cuda.mem_get_info() tells what is free"
+)
+OTHER_REMEDY = to_say(
+    "run nvidia-smi in a terminal; "
+    "restart the machine (on AutoDL: shut the instance down and start it again); "
+    "if that does not help, take another host"
+)
 #: What nvidia-smi says when it fails -> what to do. The first that occurs in its answer counts.
 REMEDIES = {
-    "ended by signal": f"nvidia-smi crashes: {RESTART}; if that does not help, take another host",
-    "libnvidia-ml": "the driver's library is missing here: start with GPUs, or take an image that has it",
-    "version mismatch": f"the driver was replaced while it was running: {RESTART}",
-    "not a valid field": "this driver is too old for the course: take a host with driver 525.60.13 or newer",
-    "is lost": f"a card has dropped out: {RESTART}; if it stays away, take another host",
-    "fallen off the bus": f"a card has dropped out: {RESTART}; if it stays away, take another host",
-    "device handle": f"a card does not answer: {RESTART}; if it stays away, take another host",
-    "communicate with the NVIDIA driver": f"the driver is not running: {RESTART}, or take another host",
-    "Driver Not Loaded": f"the driver is not running: {RESTART}, or take another host",
-    "Permission": "this user may not use the GPUs: ask whoever runs this machine",
-    "blocked by the operating system": "this system blocks the GPU: restart it, or update its driver",
+    "libnvidia-ml": to_say(
+        "the driver's library is missing here: start with GPUs, or take an image that has it"
+    ),
+    "version mismatch": REPLACED,
+    "not a valid field": to_say(
+        "this driver is too old for the course: take a host with driver 525.60.13 or newer"
+    ),
+    "is lost": DROPPED_OUT,
+    "fallen off the bus": DROPPED_OUT,
+    "device handle": SILENT_CARD,
+    "communicate with the NVIDIA driver": NOT_RUNNING,
+    "Driver Not Loaded": NOT_RUNNING,
+    "Permission": to_say("this user may not use the GPUs: ask whoever runs this machine"),
+    "blocked by the operating system": to_say("this system blocks the GPU: restart it, or update its driver"),
     "[N/A]": SHARED_MEMORY,
     "[Not Supported]": SHARED_MEMORY,
 }
-OTHER_REMEDY = f"run nvidia-smi in a terminal; {RESTART}; if that does not help, take another host"
-NO_NVIDIA_SMI = "none (no nvidia-smi)"
 NO_DEVICES = "No devices were found"
-NONE_LISTED = "nvidia-smi lists none"
 
 
 @dataclass(frozen=True)
@@ -75,8 +106,15 @@ class GpuReport:
     hidden: tuple[Gpu, ...] = ()
 
 
-def ask(arguments: list[str], seconds: float = SECONDS) -> str:
-    """Run nvidia-smi and return all it says, whether it succeeds or not; a line in () if it fails silently.
+class Answer(NamedTuple):
+    """All that nvidia-smi wrote, and its exit status; below 0: the signal that ended it."""
+
+    text: str
+    code: int
+
+
+def ask(arguments: list[str], seconds: float = SECONDS) -> Answer:
+    """Run nvidia-smi, whether it succeeds or not.
 
     FileNotFoundError if there is none, another OSError if it cannot be started, TimeoutError if it has not
     answered after `seconds`.
@@ -89,40 +127,45 @@ def ask(arguments: list[str], seconds: float = SECONDS) -> str:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise TimeoutError(f"nvidia-smi gave no answer in {seconds:g} s") from None
+            raise TimeoutError from None
         answer.seek(0)
-        text = answer.read()
-    if process.returncode < 0:
-        return f"{text}\n(it was ended by signal {-process.returncode})"
-    if process.returncode and not text.strip():
-        return f"(nothing, and its exit status is {process.returncode})"
-    return text
+        return Answer(answer.read(), process.returncode)
+
+
+class Complaint(NamedTuple):
+    """What is wrong with the GPUs, and the next step; "" and "" if nothing is."""
+
+    problem: str = ""
+    remedy: str = ""
 
 
 def read_gpus(seconds: float = SECONDS, root: str = "/") -> GpuReport:
     """The GPUs that a program on this machine can use. `root`: of the file system, replaced by tests."""
     query = [f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits"]
     try:
-        text = ask(query, seconds)
+        answer = ask(query, seconds)
     except FileNotFoundError:
         return _without_nvidia_smi(root)
-    except TimeoutError as error:
-        return GpuReport(problem=str(error), remedy=f"the driver hangs: {RESTART}")
+    except TimeoutError:
+        problem = say("nvidia-smi gave no answer in {seconds:g} s", seconds=seconds)
+        return GpuReport(problem=problem, remedy=say(HANGS))
     except OSError as error:
-        return GpuReport(problem=f"nvidia-smi cannot be started: {error.strerror}", remedy=OTHER_REMEDY)
-    rows = _rows(text)
+        problem = say("nvidia-smi cannot be started: {reason}", reason=error.strerror)
+        return GpuReport(problem=problem, remedy=say(OTHER_REMEDY))
+    rows = _rows(answer.text)
     gpus = [_gpu(row) for row in rows if _works(row) and not _is_sliced(row)]
-    problem = _problem(text, rows)
-    remedy = _remedy(problem)
-    if not rows and not problem:
-        problem = NONE_LISTED
+    complaint = _complaint(answer, rows)
     sliced = [row for row in rows if _is_sliced(row)]
     if sliced:
         if not gpus or os.environ.get(VARIABLE, "").startswith("MIG-"):
             gpus = read_slices(sliced[0], seconds)
-        problem = f"MIG mode: a program can use at most one slice of {sliced[0]['name']}"
-        remedy = "ask whoever runs this machine to switch it off: nvidia-smi -mig 0"
-    report = only_visible(GpuReport(gpus=tuple(gpus), problem=problem, remedy=remedy))
+        complaint = Complaint(
+            say("MIG mode: a program can use at most one slice of {name}", name=sliced[0]["name"]),
+            say("ask whoever runs this machine to switch it off: nvidia-smi -mig 0"),
+        )
+    elif not rows and not complaint.problem:
+        complaint = Complaint(say("nvidia-smi lists none"))
+    report = only_visible(GpuReport(tuple(gpus), problem=complaint.problem, remedy=complaint.remedy))
     if rows:
         report = replace(report, driver=rows[0]["driver_version"])
     return report
@@ -140,19 +183,21 @@ def only_visible(report: GpuReport) -> GpuReport:
     hidden = tuple(gpu for position, gpu in enumerate(gpus) if position not in positions)
     report = replace(report, gpus=shown, hidden=hidden)
     if visible.problem:
-        return replace(report, problem=visible.problem, remedy=f"correct {VARIABLE}, or unset it")
+        remedy = say("correct {variable}, or unset it", variable=VARIABLE)
+        return replace(report, problem=visible.problem, remedy=remedy)
     if gpus and not shown:
-        return replace(report, problem=f"none: {VARIABLE} hides {len(hidden)}", remedy="")
+        problem = say("none: {variable} hides {count}", variable=VARIABLE, count=len(hidden))
+        return replace(report, problem=problem, remedy="")
     return report
 
 
 def _without_nvidia_smi(root: str) -> GpuReport:
     """No nvidia-smi: then there is no GPU, unless the kernel has an NVIDIA driver."""
     if not Path(root, "proc/driver/nvidia/version").exists():
-        return GpuReport(problem=NO_NVIDIA_SMI)
+        return GpuReport(problem=say("none (no nvidia-smi)"))
     return GpuReport(
-        problem="there is an NVIDIA driver, but no nvidia-smi on the PATH",
-        remedy="add its folder to PATH, or take an image that has it",
+        problem=say("there is an NVIDIA driver, but no nvidia-smi on the PATH"),
+        remedy=say("add its folder to PATH, or take an image that has it"),
     )
 
 
@@ -194,33 +239,47 @@ def _gpu(row: dict[str, str]) -> Gpu:
     return Gpu(row["name"], total, capability, free, row["uuid"])
 
 
-def _problem(text: str, rows: list[dict[str, str]]) -> str:
-    """What nvidia-smi complains about, in its own words; "" if it does not, or only finds no GPU."""
+def _complaint(answer: Answer, rows: list[dict[str, str]]) -> Complaint:
+    """What nvidia-smi complains about, in its own words; nothing if it does not, or only finds no GPU."""
     for row in rows:
         memory = row["memory.total"]
         if not memory.isdigit():
-            name = row["name"]
-            if name.startswith("["):  # not even its name can be read
-                name = "a GPU"
-            return f"nvidia-smi says of the memory of {name}: {memory}"
+            return Complaint(_memory_problem(row["name"], memory), _remedy(memory))
+    quoted = _complaining_line(answer.text, bool(rows))
+    if quoted:
+        return Complaint(say("nvidia-smi says: {words}", words=quoted), _remedy(quoted))
+    if answer.code < 0:
+        return Complaint(say("nvidia-smi was ended by signal {number}", number=-answer.code), say(CRASHES))
+    if answer.code and not answer.text.strip():
+        problem = say("nvidia-smi says nothing, and its exit status is {code}", code=answer.code)
+        return Complaint(problem, say(OTHER_REMEDY))
+    return Complaint()
+
+
+def _complaining_line(text: str, has_gpus: bool) -> str:
+    """The first line that is a complaint, as far as it can be shown; "" if there is none."""
     lines = [line.strip() for line in text.splitlines()]
-    complaints = [line for line in lines if line and not _is_row(line) and NO_DEVICES not in line]
-    if rows:  # beside the GPUs it may also write warnings that do not matter here
-        complaints = [line for line in complaints if any(known in line for known in REMEDIES)]
-    if not complaints:
+    words = [line for line in lines if line and not _is_row(line) and NO_DEVICES not in line]
+    if has_gpus:  # beside the GPUs it may also write warnings that do not matter here
+        words = [line for line in words if any(known in line for known in REMEDIES)]
+    if not words:
         return ""
-    sentence = "".join(letter for letter in complaints[0] if letter.isprintable())
-    return f"nvidia-smi says: {sentence[:200]}"
+    return "".join(letter for letter in words[0] if letter.isprintable())[:QUOTED]
 
 
-def _remedy(problem: str) -> str:
-    """The next step; "" where there is no problem."""
-    if not problem:
-        return ""
+def _memory_problem(name: str, memory: str) -> str:
+    """The sentence for a GPU whose memory has no figure."""
+    if name.startswith("["):  # not even its name can be read
+        return say("nvidia-smi says of the memory of a GPU: {memory}", memory=memory)
+    return say("nvidia-smi says of the memory of {name}: {memory}", name=name, memory=memory)
+
+
+def _remedy(words: str) -> str:
+    """The next step after nvidia-smi has complained in these words."""
     for known, remedy in REMEDIES.items():
-        if known in problem:
-            return remedy
-    return OTHER_REMEDY
+        if known in words:
+            return say(remedy)
+    return say(OTHER_REMEDY)
 
 
 def read_slices(row: dict[str, str], seconds: float = SECONDS) -> list[Gpu]:
@@ -230,11 +289,12 @@ def read_slices(row: dict[str, str], seconds: float = SECONDS) -> list[Gpu]:
     """
     whole = _gpu(row)
     try:
-        text = ask(["-L"], seconds)
+        text = ask(["-L"], seconds).text
     except OSError:
         text = ""
     slices = []
     for size, uuid in re.findall(r"MIG (?:\d+c\.)?\d+g\.(\d+)gb.*?UUID: (MIG-[^)\s]+)", text):
         memory = int(MIG_SHARE * int(size) * GIB)
-        slices.append(Gpu(f"{whole.name}, slice of {size} GB", memory, whole.capability, uuid=uuid))
+        name = say("{name}, slice of {size} GB", name=whole.name, size=size)
+        slices.append(Gpu(name, memory, whole.capability, uuid=uuid))
     return slices

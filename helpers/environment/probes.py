@@ -18,14 +18,16 @@ from helpers.environment.capacity import CUDA_CONTEXT, Card, Memory
 from helpers.environment.holders import gpu_holders
 from helpers.environment.nvidia_smi import Gpu, read_gpus
 from helpers.environment.visible_devices import short_names
+from helpers.language import to_say
 
 BF16_CAPABILITY = 8.0  # compute capability from which on a GPU computes in bf16
 HELD = GIB  # bytes of a GPU in use, from which on it is worth asking who holds them
 FILE_STORAGE = Path("/root/autodl-fs")  # AutoDL's: shared by instances, slow
-DISKS = ("data disk", "system disk", "file storage", "other disk")
+DISKS = (to_say("data disk"), to_say("system disk"), to_say("file storage"), to_say("other disk"))
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 #: Names by which an address of a package index is recognised as a mirror in China.
 MIRRORS = ("tsinghua", "aliyun", "ustc", "tencent", "huawei", "sjtu", "nju")
+OTHER_INDEX = to_say("another index")
 
 # Files of a container's cgroup, version 2 and version 1.
 LIMIT_FILES = ("memory.max", "memory/memory.limit_in_bytes")
@@ -153,7 +155,9 @@ def read_mirror(root: str = "/") -> str:
     for name in MIRRORS:
         if name in index:
             return f"{name} mirror"
-    return "another index" if index else ""
+    if index:
+        return OTHER_INDEX
+    return ""
 
 
 class Server(NamedTuple):
@@ -219,4 +223,4 @@ def _package_json_version(path: Path) -> str:
 
 def read_proxies() -> tuple[str, ...]:
     """The variables that are set and name a proxy; programs look at both cases."""
-    return tuple(name for name in PROXIES if os.environ.get(name))
+    return tuple(name for name in PROXIES if os.environ.get(name, "").strip())

@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 
 from helpers.environment.machine import Machine
+from helpers.environment.probes import OTHER_INDEX
 from helpers.environment.verdicts import Check, Needs, judge
 from helpers.environment.versions import requirements, satisfies
 from helpers.environment.wheels import BLACKWELL, flash_attn_wheel, torch_command
+from helpers.language import say, to_say
 
 INSTALL = "pip install -r requirements.txt"
+#: Needed for the tests, and for the server of notebook 07.
+NOT_FOR_THE_CHAT = ("pytest", "nbval", "openai", "fastapi", "uvicorn")
 WIDGET_MANAGER = ">=5,<6"  # @jupyter-widgets/jupyterlab-manager: what ipywidgets 8 needs in the page
 
 
@@ -16,9 +20,9 @@ def python_line(machine: Machine) -> Check:
     return judge(
         "Python",
         found=machine.python,
-        needed="3.11 to 3.13",
+        needed=say("3.11 to 3.13"),
         good=satisfies(machine.python, ">=3.11,<3.14"),
-        repair="take an image with Python 3.12, or: conda create -n course python=3.12",
+        repair=say("take an image with Python 3.12, or: conda create -n course python=3.12"),
     )
 
 
@@ -29,23 +33,24 @@ def torch_line(machine: Machine, needs: Needs) -> Check:
     needed = requirements()["torch"]
     good = satisfies(version, needed) and cuda is not None
     if good and machine.gpus and not cuda:
-        needed = "a CUDA build, for the GPUs here"
+        needed = say("a CUDA build, for the GPUs here")
         good = not needs.size
     elif good and any(gpu.capability >= BLACKWELL for gpu in machine.gpus):
-        needed = "CUDA 12.8 or newer, for this GPU"
+        needed = say("CUDA 12.8 or newer, for this GPU")
         good = satisfies(cuda, ">=12.8")
-    found = "missing"
-    if version:
-        found = f"{version} ({_torch_build(cuda)})"
+    found = _torch_found(version, cuda)
     return judge("torch", found=found, needed=needed, good=good, repair=torch_command(machine))
 
 
-def _torch_build(cuda: str | None) -> str:
+def _torch_found(version: str, cuda: str | None) -> str:
+    """Which torch is there. `cuda`: see `Machine.torch_cuda`."""
+    if not version:
+        return say("missing")
     if cuda is None:
-        return "its import fails"
+        return say("{version} (its import fails)", version=version)
     if cuda:
-        return f"CUDA {cuda}"
-    return "CPU build"
+        return f"{version} (CUDA {cuda})"
+    return say("{version} (CPU build)", version=version)
 
 
 def package_lines(machine: Machine) -> Iterator[Check]:
@@ -59,18 +64,19 @@ def package_lines(machine: Machine) -> Iterator[Check]:
             continue
         right = False
         verdict = "fail"
-        if name in ("pytest", "nbval") or (name == "ipykernel" and version):
+        if name in NOT_FOR_THE_CHAT or (name == "ipykernel" and version):
             verdict = "warning"
         yield judge(
             name,
-            found=version or "missing",
+            found=version or say("missing"),
             needed=specifier,
             good=False,
             otherwise=verdict,
             repair=INSTALL,
         )
     if right:
-        yield judge("packages", found="as in requirements.txt", needed="requirements.txt", good=True)
+        found = say("as in requirements.txt")
+        yield judge(to_say("packages"), found=found, needed="requirements.txt", good=True)
 
 
 def flash_attn_line(machine: Machine) -> Check:
@@ -78,19 +84,23 @@ def flash_attn_line(machine: Machine) -> Check:
     version = machine.packages.get("flash-attn", "")
     address, reason = flash_attn_wheel(machine)
     if version and not machine.flash_attn_works:
-        repair = "pip uninstall flash-attn (sdpa does its work)"
+        repair = say("pip uninstall flash-attn (sdpa does its work)")
         if address:
-            repair += f", or: pip install --force-reinstall --no-deps {address}"
-        found = f"{version}, but its import fails"
-        needed = "one that fits torch, or none"
+            repair = say(
+                "pip uninstall flash-attn (sdpa does its work), or: "
+                "pip install --force-reinstall --no-deps {address}",
+                address=address,
+            )
+        found = say("{version}, but its import fails", version=version)
+        needed = say("one that fits torch, or none")
         return judge("flash-attn", found=found, needed=needed, good=False, otherwise="warning", repair=repair)
     hint = reason
     if address:
-        hint = f"if you want it: pip install {address}"
+        hint = say("if you want it: pip install {address}", address=address)
     return judge(
         "flash-attn",
-        found=version or "not installed: sdpa does its work",
-        needed="optional",
+        found=version or say("not installed: sdpa does its work"),
+        needed=say("optional"),
         good=bool(version),
         otherwise="OK",
         repair=hint,
@@ -100,13 +110,14 @@ def flash_attn_line(machine: Machine) -> Check:
 def jupyterlab_line(machine: Machine) -> Check:
     """Whether the server is new enough and has the widgets, which the prompt box needs."""
     specifier = requirements()["jupyterlab"]
-    needed = f"{specifier}, widgets {WIDGET_MANAGER}"
-    found = "not found"
-    if machine.jupyterlab:
-        found = f"{machine.jupyterlab}, widgets {machine.lab_widgets or 'missing'}"
+    needed = _lab_and_widgets(specifier, WIDGET_MANAGER)
+    found = _lab_and_widgets(machine.jupyterlab, machine.lab_widgets)
     if not machine.server_seen:
-        hint = f"run show_environment() in a notebook to see the server's; in this environment: {found}"
-        return Check("JupyterLab", "cannot be seen from this terminal", needed, "OK", hint)
+        hint = say(
+            "run show_environment() in a notebook to see the server's; in this environment: {found}",
+            found=found,
+        )
+        return Check("JupyterLab", say("cannot be seen from this terminal"), needed, "OK", hint)
     right = satisfies(machine.jupyterlab, specifier) and satisfies(machine.lab_widgets, WIDGET_MANAGER)
     return judge(
         "JupyterLab",
@@ -114,20 +125,38 @@ def jupyterlab_line(machine: Machine) -> Check:
         needed=needed,
         good=right,
         otherwise="warning",
-        repair=f"in the server's environment: {INSTALL}; restart it, reload the page",
+        repair=say(
+            "in the server's environment: {command}; restart it, reload the page",
+            command=INSTALL,
+        ),
     )
+
+
+def _lab_and_widgets(lab: str, widgets: str) -> str:
+    """Versions, or conditions for them, of JupyterLab and its widgets; "" for what is missing."""
+    if not lab:
+        return say("not found")
+    if not widgets:
+        return say("{lab}, widgets missing", lab=lab)
+    return say("{lab}, widgets {widgets}", lab=lab, widgets=widgets)
 
 
 def index_line(machine: Machine) -> Check:
     """In China pip should ask a mirror."""
-    needed = "any"
+    needed = say("any")
     if machine.autodl:
-        needed = "a mirror in China"
+        needed = say("a mirror in China")
+    has_mirror = machine.mirror not in ("", OTHER_INDEX)
+    found = say("the default one")
+    if has_mirror:
+        found = say("{name} mirror", name=machine.mirror.removesuffix(" mirror"))
+    elif machine.mirror:
+        found = say(OTHER_INDEX)
     return judge(
-        "pip index",
-        found=machine.mirror or "the default one",
+        to_say("pip index"),
+        found=found,
         needed=needed,
-        good="mirror" in machine.mirror or not machine.autodl,
+        good=has_mirror or not machine.autodl,
         otherwise="warning",
         repair="pip config set global.index-url https://pypi.tuna.tsinghua.edu.cn/simple",
     )
@@ -135,12 +164,12 @@ def index_line(machine: Machine) -> Check:
 
 def proxy_line(machine: Machine) -> Check:
     """AutoDL's acceleration is a proxy, which slows down mirrors in China."""
-    needed = "any"
+    needed = say("any")
     if machine.autodl:
-        needed = "off, except for GitHub"
+        needed = say("off, except for GitHub")
     return judge(
-        "proxy",
-        found=" ".join(machine.proxies) or "off",
+        to_say("proxy"),
+        found=" ".join(machine.proxies) or say("off"),
         needed=needed,
         good=not (machine.proxies and machine.autodl),
         otherwise="warning",

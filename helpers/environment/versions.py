@@ -6,6 +6,8 @@ from importlib import metadata
 from itertools import zip_longest
 from pathlib import Path
 
+from helpers.language import say
+
 
 def package_version(name: str) -> str:
     """Installed version of a package, read without importing it; "" when it is missing."""
@@ -34,7 +36,8 @@ def print_versions(*packages: str) -> None:
     width = max(len(name) for name in ("Python", *packages))
     print(f"{'Python':<{width}} {platform.python_version()}")
     for name in packages:
-        print(f"{name:<{width}} {package_version(name) or 'not installed'}")
+        version = package_version(name) or say("not installed")
+        print(f"{name:<{width}} {version}")
 
 
 def satisfies(version: str, specifier: str) -> bool:

@@ -10,7 +10,10 @@ import os
 import re
 from typing import NamedTuple
 
+from helpers.language import say
+
 VARIABLE = "CUDA_VISIBLE_DEVICES"
+SHOWN = 40  # characters of a wrong entry
 
 
 class Visible(NamedTuple):
@@ -42,10 +45,14 @@ def visible_devices(uuids: list[str], strengths: list[float]) -> Visible:
             break
         named.append(position)
     if len(set(named)) < len(named):
-        return Visible([], f"{VARIABLE} names a GPU twice, which leaves none")
+        return Visible([], say("{variable} names a GPU twice, which leaves none", variable=VARIABLE))
     if len(named) < len(entries):
-        wrong = entries[len(named)]
-        return Visible(named, f"{VARIABLE} names {wrong[:40]!r}, which is not here: CUDA stops before it")
+        problem = say(
+            "{variable} names {entry!r}, which is not here: CUDA stops before it",
+            variable=VARIABLE,
+            entry=entries[len(named)][:SHOWN],
+        )
+        return Visible(named, problem)
     return Visible(named, "")
 
 

@@ -5,6 +5,7 @@ No network: the addresses of the flash-attn wheels are those known to exist in N
 
 from helpers.environment.machine import Machine
 from helpers.environment.versions import requirements, satisfies
+from helpers.language import say
 
 TORCH_INDEX = "https://mirror.nju.edu.cn/pytorch/whl"  # Nanjing University's mirror of PyTorch's own index
 # Oldest Linux driver for torch built with CUDA 11.x, 12.x, 13.x: "minimum required driver version for minor
@@ -38,9 +39,9 @@ def torch_command(machine: Machine) -> str:
 def flash_attn_wheel(machine: Machine) -> tuple[str, str]:
     """Address of the flash-attn wheel for this Python, torch, CUDA, C++ ABI; or "" and why there is none."""
     if not machine.gpus or not machine.torch_cuda:
-        return "", "flash-attn needs a GPU and a CUDA build of torch"
+        return "", say("flash-attn needs a GPU and a CUDA build of torch")
     if min(gpu.capability for gpu in machine.gpus) < FLASH_CAPABILITY:
-        return "", f"flash-attn 2 needs compute capability {FLASH_CAPABILITY}"
+        return "", say("flash-attn 2 needs compute capability {capability}", capability=FLASH_CAPABILITY)
     torch = ".".join(machine.packages.get("torch", "").split(".")[:2])
     python = "".join(machine.python.split(".")[:2])
     cuda = machine.torch_cuda.replace(".", "")
@@ -49,7 +50,12 @@ def flash_attn_wheel(machine: Machine) -> tuple[str, str]:
         address = _known_wheel(python, torch, cuda)
     if address:
         return address, ""
-    return "", f"no wheel is known for Python {machine.python}, torch {torch}, CUDA {machine.torch_cuda}"
+    return "", say(
+        "no wheel is known for Python {python}, torch {torch}, CUDA {cuda}",
+        python=machine.python,
+        torch=torch,
+        cuda=machine.torch_cuda,
+    )
 
 
 def _known_wheel(python: str, torch: str, cuda: str) -> str:

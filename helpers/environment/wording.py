@@ -1,16 +1,19 @@
-"""Parts of the sentences of `capacity`: figures with one digit, and always how much of a memory counts.
+"""Figures of the sentences of `capacity`: with one digit, and always how much of a memory counts.
 
-Sizes are bytes. They are shown in GiB = 2^30 bytes, those of small models in MB = 10^6 bytes.
+Sizes are bytes. They are shown in GiB = 2^30 bytes, those of small models in MB = 10^6 bytes. Each figure
+comes with its own words, so that figures can be listed in both languages.
 """
 
 from helpers import GIB
+from helpers.language import say
+from helpers.terminal import all_of
 
 SMALL = GIB // 20  # bytes of weights; less would be shown as 0.0 GiB
 
 
 def weights(total: int, dtype: str) -> str:
     """As in "26.7 GiB in bfloat16"."""
-    return f"{amount([total], total)} in {dtype}"
+    return say("{size} in {dtype}", size=amount([total], total), dtype=dtype)
 
 
 def amount(sizes: list[int] | tuple[int, ...], total: int) -> str:
@@ -24,27 +27,36 @@ def amount(sizes: list[int] | tuple[int, ...], total: int) -> str:
     return f"{figures} {unit}"
 
 
-def seconds(time: float) -> str:
-    """As in "about 0.38 s", "about 17 s"."""
-    if time < 10:
-        return f"about {time:.2g} s"
-    return f"about {time:.0f} s"
+def digits(seconds: float) -> str:
+    """As in "0.38", "17": two digits, and no more of the fraction than can be true."""
+    if seconds < 10:
+        return f"{seconds:.2g}"
+    return f"{seconds:.0f}"
 
 
 def in_ram(used: int, total: int, counts: int, free: int | None) -> str:
     """As in "7.0 GiB in RAM (57.6 of 64.0 GiB free count)"; `free` None: nobody asked how much there is."""
-    said = f"{amount([used], total)} in RAM"
+    size = amount([used], total)
     if free is None:
-        return said
-    return f"{said} ({counts / GIB:.1f} of {amount([free], GIB)} free count)"
+        return say("{used} in RAM", used=size)
+    return say(
+        "{used} in RAM ({counts} of {free} free count)",
+        used=size,
+        counts=f"{counts / GIB:.1f}",
+        free=amount([free], GIB),
+    )
 
 
 def on_gpus(used: tuple[int, ...], total: int, counts: list[int], free: list[int]) -> str:
     """As in "13.3 + 13.3 GiB on the GPUs (22.3 + 22.3 of 23.3 + 23.3 GiB free count)"."""
     if not used:
-        return "none on a GPU"
-    room = " + ".join(f"{size / GIB:.1f}" for size in counts)
-    return f"{amount(used, total)} on the GPUs ({room} of {amount(free, GIB)} free count)"
+        return say("none on a GPU")
+    return say(
+        "{used} on the GPUs ({counts} of {free} free count)",
+        used=amount(used, total),
+        counts=" + ".join(f"{size / GIB:.1f}" for size in counts),
+        free=amount(free, GIB),
+    )
 
 
 def hide(weak: list[str], kept: list[str], sentence: str) -> str:
@@ -52,8 +64,16 @@ def hide(weak: list[str], kept: list[str], sentence: str) -> str:
 
     `weak`: names of those to hide; [] if only the order changes. `kept`: as CUDA_VISIBLE_DEVICES names them.
     """
-    what = "Better with the GPUs in another order"
-    if weak:
-        what = f"Better without {' and '.join(weak)}"
     command = f"export CUDA_VISIBLE_DEVICES={','.join(kept)}"
-    return f"{what}: {command} before Python starts. Then: {sentence}"
+    if weak:
+        return say(
+            "Better without {weak}: {command} before Python starts. Then: {sentence}",
+            weak=all_of(weak),
+            command=command,
+            sentence=sentence,
+        )
+    return say(
+        "Better with the GPUs in another order: {command} before Python starts. Then: {sentence}",
+        command=command,
+        sentence=sentence,
+    )

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 from helpers import CourseError
-from helpers.inference import encode_chat
+from helpers.inference import KeptPrefix, encode_chat
+from helpers.language import say
 
 Message = dict[str, str]  # {"role": "system", "user" or "assistant", "content": the text}
 
@@ -20,6 +21,8 @@ class Conversation:
         self.question = ""
         #: The answer to it; "" while there is none.
         self.answer = ""
+        #: The KV cache of the newest answer, so that the next turn need not compute again what was said.
+        self.prefix = KeptPrefix()
         self._earlier: list[Message] = []  # questions and answers before the last question, in pairs
 
     def _turns(self) -> list[Message]:
@@ -63,9 +66,19 @@ class Conversation:
 
     def clear(self) -> None:
         """Forget everything except the system prompt."""
+        self.prefix.forget()
         self._earlier = []
         self.question = ""
         self.answer = ""
+
+
+def save(conversation: Conversation, folder: Path) -> str:
+    """Save a conversation in `folder`; returns the sentence about it, also if that fails."""
+    try:
+        path = conversation.save(folder)
+    except OSError as error:
+        return say("Not saved ({reason}): free some space, or choose another folder.", reason=error.strerror)
+    return say("Saved as {name}.", name=path.name)
 
 
 def fit(messages: list[Message], tokenizer, limit: int) -> tuple[list[Message], int]:
@@ -81,6 +94,11 @@ def fit(messages: list[Message], tokenizer, limit: int) -> tuple[list[Message], 
         if tokens <= limit:
             return kept, dropped
     raise CourseError(
-        f"Your message makes a prompt of {tokens:,} tokens, but only {limit:,} fit beside the answer: "
-        f"shorten it by {tokens - limit:,} tokens, or lower the number of new tokens."
+        say(
+            "Your message makes a prompt of {tokens:,} tokens, but only {limit:,} fit beside the answer: "
+            "shorten it by {surplus:,} tokens, or lower the number of new tokens.",
+            tokens=tokens,
+            limit=limit,
+            surplus=tokens - limit,
+        )
     )

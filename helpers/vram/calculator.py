@@ -4,12 +4,13 @@ import io
 
 import ipywidgets as widgets
 
+from helpers.language import say, to_say
 from helpers.vram.command import verdict
 from helpers.vram.configs import context_limit
 from helpers.vram.figures import draw_bars
 from helpers.vram.forecasting import forecast
 
-NOTE = "The sliders live in JupyterLab: run this cell. The figure above shows their first setting."
+NOTE = to_say("The sliders live in JupyterLab: run this cell. The figure above shows their first setting.")
 WIDTH = "36em"  # of the picture; a phone shows it smaller
 WORDS_HEIGHT = "4.8em"  # room for three lines, so that nothing below moves
 
@@ -31,9 +32,9 @@ class Calculator(widgets.VBox):
             longest = limit + limit // 4
         wide = widgets.Layout(width="98%", max_width=WIDTH)
         slider = {"continuous_update": False, "layout": wide}
-        self.batch = widgets.IntSlider(batch, 1, 32, description="batch", **slider)
-        self.prompt = widgets.IntSlider(prompt, 256, longest, 256, description="prompt", **slider)
-        self.attention = widgets.ToggleButtons(options=["sdpa", "eager"], description="attention")
+        self.batch = widgets.IntSlider(batch, 1, 32, description=say("batch"), **slider)
+        self.prompt = widgets.IntSlider(prompt, 256, longest, 256, description=say("prompt"), **slider)
+        self.attention = widgets.ToggleButtons(options=["sdpa", "eager"], description=say("attention"))
         self.words = widgets.HTML(
             layout=widgets.Layout(width="98%", max_width=WIDTH, min_height=WORDS_HEIGHT)
         )
@@ -54,15 +55,16 @@ class Calculator(widgets.VBox):
         }
         result = forecast(self._config, gpus=self._gpus, **request)
         words = verdict(result, self._config, gpus=self._gpus, **request)
-        mark = "Fits."
+        mark = say("Fits.")
         if not result["fits"]:
-            mark = "Does not fit."
+            mark = say("Does not fit.")
         self.words.value = f"<div style='line-height:1.5'><b>{mark}</b> {words}</div>"
         self.picture.value = picture_of(result)
 
     def _repr_mimebundle_(self, **options):
         """What JupyterLab shows: the widget where a kernel runs, else a note."""
-        return {**super()._repr_mimebundle_(**options), "text/plain": NOTE, "text/html": NOTE}
+        note = say(NOTE)
+        return {**super()._repr_mimebundle_(**options), "text/plain": note, "text/html": note}
 
 
 def picture_of(result: dict) -> bytes:

@@ -5,7 +5,6 @@ of models whose forecasts are compared with real runs (`tests/vram/test_forecast
 other config is refused before any work is done. No network, and no code from outside.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -16,14 +15,17 @@ from helpers.environment.model_config import (
     OPTIONAL_SIZES,
     OTHER_NAMES,
     SIZES,
+    check_settings,
     check_size,
-    check_sizes,
     damaged_config,
     experts_fault,
     is_quantized,
     read_settings,
+    show,
 )
+from helpers.language import say, to_say
 from helpers.model_names import resolve
+from helpers.terminal import names_of
 
 #: The official config.json of Qwen1.5-MoE-A2.7B-Chat, byte for byte.
 REAL_CONFIG = Path(__file__).parent / "qwen1.5-moe-a2.7b-chat.config.json"
@@ -67,6 +69,23 @@ DTYPES = ("bfloat16", "float16", "float32")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 EXPERTS = ("grouped_mm", "batched_mm", "eager")
 
+#: What a kind of model is refused with.
+UNKNOWN_KIND = to_say(
+    "The forecast does not know models of the type {kind}; it knows decoders of the types {known}."
+)
+ENCODER = to_say(
+    "The forecast does not know models of the type {kind}, an encoder with a decoder; "
+    "it knows decoders of the types {known}."
+)
+MORE_THAN_TEXT = to_say(
+    "The forecast does not know models of the type {kind}, which has parts beside its text decoder; "
+    "it knows decoders of the types {known}."
+)
+OTHER_LAYERS = to_say(
+    "The forecast does not know models of the type {kind}, which has layers without a KV cache that grows; "
+    "it knows decoders of the types {known}."
+)
+OTHER_PARTS = ("vision_config", "audio_config", "text_config")
 LANGUAGE_MODELS = ("CausalLM", "LMHeadModel")  # what the names of classes that write text end with
 
 
@@ -80,9 +99,11 @@ def load_config(model: str | Path):
     raw = read_settings(path)
     kind = raw.get("model_type")
     if not isinstance(kind, str):
-        raise CourseError(f"{path} does not say its model_type: give the config.json of a language model.")
+        raise CourseError(
+            say("{path} does not say its model_type: give the config.json of a language model.", path=path)
+        )
     refuse_unknown_kind(raw, kind, path.parent)
-    check_sizes(raw)
+    check_settings(raw)
     refuse_missing_sizes(raw)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
@@ -97,16 +118,17 @@ def refuse_missing_sizes(settings: dict) -> None:
     there = {OTHER_NAMES.get(name, name) for name in settings}
     missing = [name for name in SIZES if name not in there]
     if missing:
-        raise damaged_config(f"it has no {', '.join(missing)}")
+        raise damaged_config(say("it has no {names}", names=names_of(missing)))
 
 
 def cannot_read(path: Path, settings: dict, error: Exception) -> CourseError:
     """The sentence for a config that transformers refuses; it names the setting, where it is about one."""
     field = re.search(r"Validation error for field '(\w+)'", str(error))
     if field and field[1] in settings:
-        value = json.dumps(settings[field[1]], default=str)[:100]
-        return damaged_config(f"{field[1]} is {value}, which transformers cannot use")
-    return CourseError(f"transformers cannot read {path}: {one_line(error)}")
+        value = show(settings[field[1]])
+        fault = say("{name} is {value}, which transformers cannot use", name=field[1], value=value)
+        return damaged_config(fault)
+    return CourseError(say("transformers cannot read {path}: {reason}", path=path, reason=one_line(error)))
 
 
 def config_file(model: str | Path) -> Path:
@@ -118,12 +140,17 @@ def config_file(model: str | Path) -> Path:
         return REAL_CONFIG
     if name.folder is None:
         raise CourseError(
-            f"The config of {name.model_id} is not on this machine: download the model and give its folder, "
-            "or give real or embedded."
+            say(
+                "The config of {model_id} is not on this machine: download the model and give its folder, or "
+                "give real or embedded.",
+                model_id=name.model_id,
+            )
         )
     file = name.folder / "config.json"
     if not file.is_file():
-        raise CourseError(f"{name.folder} has no config.json: give a model folder, real or embedded.")
+        raise CourseError(
+            say("{folder} has no config.json: give a model folder, real or embedded.", folder=name.folder)
+        )
     return file
 
 
@@ -140,37 +167,39 @@ def refuse_unknown_kind(settings: dict, kind: str, folder: Path | None = None) -
     """
     for name in ("layer_types", "architectures"):
         check_names(name, settings.get(name))
-    reason = ""
-    parts = ("vision_config", "audio_config", "text_config")
+    unknown = ""
     if settings.get("is_encoder_decoder"):
-        reason = ", an encoder with a decoder"
-    elif any(settings.get(part) is not None for part in parts):
-        reason = ", which has parts beside its text decoder"
+        unknown = ENCODER
+    elif any(settings.get(part) is not None for part in OTHER_PARTS):
+        unknown = MORE_THAN_TEXT
     elif set(settings.get("layer_types") or ()) - set(CACHED_LAYERS):
-        reason = ", which has layers without a KV cache that grows"
-    if reason or kind not in SUPPORTED:
-        known = ", ".join(SUPPORTED)
-        raise CourseError(
-            f"The forecast does not know models of the type {kind}{reason}; it knows decoders of the types "
-            f"{known}."
-        )
+        unknown = OTHER_LAYERS
+    elif kind not in SUPPORTED:
+        unknown = UNKNOWN_KIND
+    if unknown:
+        raise CourseError(say(unknown, kind=kind, known=names_of(SUPPORTED)))
     if is_quantized(settings, folder):
         raise CourseError(
-            "This model is quantized, and the forecast knows only unquantized weights: give the folder of "
-            "the unquantized model, or take the size of the quantized files for the weights."
+            say(
+                "This model is quantized, and the forecast knows only unquantized weights: give the folder "
+                "of the unquantized model, or take the size of the quantized files for the weights."
+            )
         )
     classes = settings.get("architectures")
     if classes and not any(name.endswith(LANGUAGE_MODELS) for name in classes):
         raise CourseError(
-            f"{classes[0]} writes no text: the forecast knows causal language models, such as "
-            "Qwen2MoeForCausalLM."
+            say(
+                "{name} writes no text: the forecast knows causal language models, such as "
+                "Qwen2MoeForCausalLM.",
+                name=classes[0],
+            )
         )
 
 
 def check_names(setting: str, names) -> None:
     """CourseError if a setting that lists names is something else."""
     if names and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise damaged_config(f"{setting} is {json.dumps(names, default=str)[:100]}, not a list of names")
+        raise damaged_config(say("{name} is {value}, not a list of names", name=setting, value=show(names)))
 
 
 def check_config(config) -> None:
@@ -191,17 +220,35 @@ def contradictions(config) -> list[str]:
     heads = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     if heads % kv_heads:
-        found.append(f"{heads} attention heads cannot share {kv_heads} heads of keys and values evenly")
+        found.append(
+            say(
+                "{heads} attention heads cannot share {shared} heads of keys and values evenly",
+                heads=heads,
+                shared=kv_heads,
+            )
+        )
     if not getattr(config, "head_dim", None) and config.hidden_size % heads:
-        found.append(f"hidden_size {config.hidden_size} is no multiple of {heads} attention heads")
+        found.append(
+            say(
+                "hidden_size {size} is no multiple of {heads} attention heads",
+                size=config.hidden_size,
+                heads=heads,
+            )
+        )
     kinds = getattr(config, "layer_types", None) or []
     if kinds and len(kinds) != config.num_hidden_layers:
-        found.append(f"layer_types names {len(kinds)} layers, num_hidden_layers {config.num_hidden_layers}")
+        found.append(
+            say(
+                "layer_types names {named} layers, num_hidden_layers {layers}",
+                named=len(kinds),
+                layers=config.num_hidden_layers,
+            )
+        )
     window = getattr(config, "sliding_window", None)
     if "sliding_attention" in kinds and not window:
-        found.append("layer_types names layers with a sliding window, but there is no sliding_window")
+        found.append(say("layer_types names layers with a sliding window, but there is no sliding_window"))
     elif window == 0 and getattr(config, "use_sliding_window", True):
-        found.append("sliding_window is 0, so no token could look back")
+        found.append(say("sliding_window is 0, so no token could look back"))
     return found
 
 
@@ -237,10 +284,10 @@ def context_limit(config) -> int | None:
 
 def check_choices(dtype: str, attention: str, experts: str) -> None:
     """CourseError for a dtype or an implementation that the forecast does not know."""
-    for name, value, known in (
-        ("dtype", dtype, DTYPES),
-        ("attention", attention, ATTENTIONS),
-        ("experts", experts, EXPERTS),
+    for sentence, value, known in (
+        (to_say("The forecast does not know the dtype {value!r}: take {known}."), dtype, DTYPES),
+        (to_say("The forecast does not know the attention {value!r}: take {known}."), attention, ATTENTIONS),
+        (to_say("The forecast does not know the experts {value!r}: take {known}."), experts, EXPERTS),
     ):
         if value not in known:
-            raise CourseError(f"The forecast does not know the {name} {value!r}: take {', '.join(known)}.")
+            raise CourseError(say(sentence, value=value, known=names_of(known)))

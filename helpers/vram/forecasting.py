@@ -22,6 +22,7 @@ from helpers.environment import (
     size_from_parameters,
 )
 from helpers.environment.model_config import EXPERT_COUNTS
+from helpers.language import say
 from helpers.vram.configs import (
     check_choices,
     check_config,
@@ -42,17 +43,22 @@ PHASES = ("loading", "prefill", "decode")
 def gpu_sizes(gpus: Sequence[int | str]) -> list[int]:
     """Bytes of each GPU, given as bytes or as texts like "24GiB". CourseError for anything else."""
     if not gpus:
-        raise CourseError("A forecast needs at least one GPU: give sizes such as 24GiB.")
+        raise CourseError(say("A forecast needs at least one GPU: give sizes such as 24GiB."))
     sizes = []
     for gpu in gpus:
         try:
             size = convert_file_size_to_int(gpu)
         except ValueError as error:
-            raise CourseError(f"{gpu} is no size of a GPU: give one such as 24GiB or 24GB.") from error
+            raise no_size_of_a_gpu(gpu) from error
         if size < 1:
-            raise CourseError(f"{gpu} is no size of a GPU: give one such as 24GiB or 24GB.")
+            raise no_size_of_a_gpu(gpu)
         sizes.append(size)
     return sizes
+
+
+def no_size_of_a_gpu(gpu: int | str) -> CourseError:
+    """The sentence for what is no size."""
+    return CourseError(say("{gpu} is no size of a GPU: give one such as 24GiB or 24GB.", gpu=gpu))
 
 
 def usable_attention(config, attention: str) -> str:
@@ -68,8 +74,12 @@ def build(config, dtype: str, attention: str, experts: str):
         return meta_model(config, dtype, attention, experts)
     except Exception as error:  # a damaged config can fail in any line of the model's code
         raise CourseError(
-            f"transformers cannot build a {config.model_type} model from this config ({one_line(error)}): "
-            "compare it with the original config.json."
+            say(
+                "transformers cannot build a {kind} model from this config ({reason}): "
+                "compare it with the original config.json.",
+                kind=config.model_type,
+                reason=one_line(error),
+            )
         ) from error
 
 
@@ -212,7 +222,9 @@ def forecast(
 def capacity_sentence(capacity: Capacity, ram: int | None) -> str:
     """The answer of `decide` in words, without figures of a RAM that nobody named."""
     if ram is None and capacity.kind is Kind.RAM:
-        return f"In RAM alone it would run slowly: at least {capacity.seconds:.2f} s per token."
+        return say(
+            "In RAM alone it would run slowly: at least {seconds:.2f} s per token.", seconds=capacity.seconds
+        )
     return capacity.sentence
 
 

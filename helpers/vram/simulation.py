@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from helpers import CourseError, compat
+from helpers.language import say
 from helpers.vram.configs import one_line
 from helpers.vram.kernels import ATTENTION_STAND_INS, EXPERTS_STAND_INS, draw_tokens, stand_ins
 from helpers.vram.ledger import CUDA_BLOCK, Ledger
@@ -202,15 +203,23 @@ def simulate(
     """
     if not all(isinstance(number, int) and number >= 1 for number in (batch, prompt, new)):
         raise CourseError(
-            f"Batch {batch}, prompt {prompt}, new {new}: each must be a whole number, at least 1."
+            say(
+                "Batch {batch}, prompt {prompt}, new {new}: each must be a whole number, at least 1.",
+                batch=batch,
+                prompt=prompt,
+                new=new,
+            )
         )
     simulation = Simulation(model, placement, new, padding, on_cpu)
     try:
         simulation.run(batch, prompt, sampling, **generation)
     except Exception as error:  # a damaged config can fail in any line of the model's code
         raise CourseError(
-            f"This request cannot be forecast ({one_line(error)}): correct the request, or compare the "
-            "config with the original config.json."
+            say(
+                "This request cannot be forecast ({reason}): correct the request, or compare the config with "
+                "the original config.json.",
+                reason=one_line(error),
+            )
         ) from error
     kv_cache = cache_bytes(simulation.cache, simulation.ledger)
     decode = dict(simulation.decode) or simulation.prefill  # the prefill's own token may be the only one

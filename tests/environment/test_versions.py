@@ -12,7 +12,9 @@ from helpers.environment import print_versions, satisfies
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD_PYTHON = [*(ROOT / "helpers/environment").glob("*.py"), ROOT / "helpers/__init__.py"]
-OLD_PYTHON += [ROOT / f"helpers/{name}.py" for name in ("settings", "compat", "model_names")]
+OLD_PYTHON += [
+    ROOT / f"helpers/{name}.py" for name in ("settings", "compat", "model_names", "language", "terminal")
+]
 
 
 @pytest.mark.parametrize("specifier", ["==5.23.0", ">=2.9,<2.14", ">=6.29,!=7.0.*", ">=4.2,<5", "<2.12"])

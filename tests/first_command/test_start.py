@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from chinese_text import check_chinese
 from lab_run import ADDRESS, ROOT, is_open
 
 from helpers import start
@@ -157,3 +158,23 @@ def test_without_jupyterlab_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(start.importlib.util, "find_spec", lambda name: None)
     assert start.main() == 1
     assert "pip install -r requirements.txt" in capsys.readouterr().err
+
+
+def test_the_notebook_in_the_readers_language_is_opened(monkeypatch, tmp_path):
+    monkeypatch.setattr(start, "ROOT", tmp_path)
+    monkeypatch.setenv("COURSE_LANG", "zh")
+    assert start.notebook_path() == "notebooks/en/04_inference.ipynb"
+    (tmp_path / "notebooks/zh").mkdir(parents=True)
+    (tmp_path / "notebooks/zh/04_inference.ipynb").write_text("{}")
+    assert start.notebook_path() == "notebooks/zh/04_inference.ipynb"
+    monkeypatch.setenv("COURSE_LANG", "en")
+    assert start.notebook_path() == "notebooks/en/04_inference.ipynb"
+
+
+@pytest.mark.parametrize("sentence", [start.READY, start.ALREADY_RUNS, start.ANOTHER_RUNS])
+def test_what_it_says_in_chinese(sentence, monkeypatch):
+    values = {"address": "http://127.0.0.1:8888/lab", "notebook": "04_inference.ipynb", "port": 8888}
+    values["user"] = "root"
+    english = start.say(sentence, **values)
+    monkeypatch.setenv("COURSE_LANG", "zh")
+    check_chinese(start.say(sentence, **values), english)

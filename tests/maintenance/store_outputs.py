@@ -90,7 +90,8 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: every notebook of the course")
     paths = parser.parse_args().notebooks or sorted(ROOT.glob("notebooks/*/*.ipynb"))
     os.environ.pop("COURSE_MODEL", None)
-    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # as in notebooks/conftest.py
+    # As in notebooks/conftest.py. No language: each notebook speaks that of its folder.
+    os.environ |= {"COURSE_LANG": "", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     settings = [setting for setting in short_settings(processor_flags()) if not setting.missing]
     print(
         f"Made with {describe_processor()}, one thread; compared with: {', '.join(s.name for s in settings)}."

@@ -1,10 +1,12 @@
 """Run the notebooks with the kernels of other processors, and show which cells then differ.
 
-    python tests/maintenance/sweep.py             all settings, all notebooks: half an hour
+    python tests/maintenance/sweep.py             all settings, all English notebooks: half an hour
     python tests/maintenance/sweep.py --short     as this processor computes, and as the oldest
     python tests/maintenance/sweep.py --oldest    only the oldest instruction set, as .ci/run does
     python tests/maintenance/sweep.py notebooks/en/04_inference.ipynb
 
+The Chinese notebooks have the same code and print the same numbers (tests/notebooks/test_editions.py), so one
+edition is enough. Two runs go on side by side where there are two cores.
 Each run is strict nbval, as in the tests. What the processor lacks is skipped, with the reason. The exit code
 is 1 if a cell differs. A cell that differs is mended by what it prints: a rank instead of a digit, a rounder
 number, a statement with a margin (CONTRIBUTING in README.md).
@@ -17,12 +19,14 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from cpu_settings import CpuSetting, all_settings, describe_processor, processor_flags, short_settings
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
+SIDE_BY_SIDE = min(2, os.cpu_count() or 1)  # each run takes a core and up to 2 GB
 SAFETY_NET = 3600  # seconds for one notebook, far more than it takes; only a hung run needs that long
 
 
@@ -37,6 +41,8 @@ def differing_cells(notebook: Path, setting: CpuSetting) -> list[str]:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
+        # What torch.compile has made for one set of instructions does not fit another one.
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder) / "compiled")
         settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
         command = [sys.executable, "-m", "pytest", "-q", *settings, f"--junitxml={report}", str(notebook)]
         run = subprocess.run(
@@ -60,12 +66,16 @@ def sweep(notebooks: list[Path], settings: list[CpuSetting]) -> dict[tuple[Path,
     """Run every notebook with every setting that can be tried: (notebook, setting) -> cells that differ."""
     tried = [setting for setting in settings if not setting.missing]
     results = {}
-    with tqdm(total=len(tried) * len(notebooks), unit="run", disable=None) as bar:
+    pool = ThreadPoolExecutor(max_workers=SIDE_BY_SIDE)
+    try:
+        runs = {}
         for setting in tried:
             for notebook in notebooks:
-                bar.set_postfix_str(f"{notebook.stem}, {setting.name}")
-                results[notebook, setting.name] = differing_cells(notebook, setting)
-                bar.update()
+                runs[pool.submit(differing_cells, notebook, setting)] = (notebook, setting.name)
+        for run in tqdm(as_completed(runs), total=len(runs), unit="run", disable=None):
+            results[runs[run]] = run.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing new is begun
     return results
 
 
@@ -93,11 +103,11 @@ def choose_settings(options: argparse.Namespace) -> list[CpuSetting]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the notebooks with the kernels of other processors.")
-    parser.add_argument("notebooks", nargs="*", type=Path, help="default: every notebook of the course")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: every English notebook")
     parser.add_argument("--short", action="store_true", help="only this processor's own way and the oldest")
     parser.add_argument("--oldest", action="store_true", help="only the oldest instruction set")
     options = parser.parse_args()
-    notebooks = options.notebooks or sorted(ROOT.glob("notebooks/*/*.ipynb"))
+    notebooks = options.notebooks or sorted(ROOT.glob("notebooks/en/*.ipynb"))
     notebooks = [notebook.resolve() for notebook in notebooks]
     settings = choose_settings(options)
     print(describe_processor())

@@ -74,3 +74,14 @@ def test_a_run_that_breaks_is_not_passed(tmp_path):
     path = tmp_path / "broken.ipynb"
     path.write_text("this is no notebook", encoding="utf-8")
     assert sweep.differing_cells(path, short_settings(NEW)[0])
+
+
+def test_every_notebook_runs_with_every_setting(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        sweep, "differing_cells", lambda notebook, setting: [f"{notebook.stem} {setting.name}"]
+    )
+    notebooks = [tmp_path / "a.ipynb", tmp_path / "b.ipynb"]
+    results = sweep.sweep(notebooks, short_settings(NEW))
+    assert len(results) == 4
+    for (notebook, setting), cells in results.items():
+        assert cells == [f"{notebook.stem} {setting}"]

@@ -24,10 +24,12 @@ def first_cells(count):
     return notebook
 
 
-def run_nbval(folder, notebook):
+def run_nbval(folder, notebook, edition="en"):
     """Run pytest on the notebook with the course's own settings; returns (exit code, output)."""
-    nbformat.write(notebook, folder / "copy.ipynb")
-    shutil.copy(ROOT / "notebooks" / "conftest.py", folder / "conftest.py")
+    place = folder / "notebooks" / edition
+    place.mkdir(parents=True)
+    nbformat.write(notebook, place / "copy.ipynb")
+    shutil.copy(ROOT / "notebooks" / "conftest.py", folder / "notebooks" / "conftest.py")
     options = ["-q", "-p", "no:cacheprovider", f"--nbval-sanitize-with={ROOT / 'tests' / 'sanitize.cfg'}"]
     settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
     result = subprocess.run(
@@ -76,3 +78,21 @@ def test_dead_kernel_is_red_at_once(tmp_path):
     code, output = run_nbval(tmp_path, notebook)
     assert code == 1 and "the kernel died" in output
     assert "Timeout of" not in output
+
+
+SAY = "from helpers.language import language\nprint(language())"
+
+
+@pytest.mark.parametrize("edition", ["en", "zh"])
+def test_each_edition_runs_in_its_language(tmp_path, edition):
+    """Also where the terminal, or the test that started pytest, has another one."""
+    notebook = nbformat.v4.new_notebook()
+    for number, source in enumerate((SAY, "import os\nprint(os.path.basename(os.getcwd()))"), start=1):
+        cell = nbformat.v4.new_code_cell(source, execution_count=number)
+        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"{edition}\n")]
+        notebook.cells.append(cell)
+    code, output = run_nbval(tmp_path, notebook, edition)
+    assert code == 0, output
+    notebook.cells[0].outputs[0].text = "another\n"
+    code, output = run_nbval(tmp_path / "again", notebook, edition)
+    assert code == 1 and "Cell outputs differ" in output

@@ -62,3 +62,15 @@ def test_it_says_with_what_the_outputs_were_made(copy):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(1)")])
     nbformat.write(notebook, copy)
     assert "Made with " in store(copy).stdout
+
+
+@pytest.mark.parametrize("edition", ["en", "zh"])
+def test_each_edition_is_stored_in_its_language(tmp_path, edition):
+    path = tmp_path / "notebooks" / edition / "planted.ipynb"
+    path.parent.mkdir(parents=True)
+    source = "from helpers.language import language\nprint(language())"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+    shutil.copy(ROOT / "notebooks" / "conftest.py", tmp_path / "notebooks")
+    result = store(path)
+    assert result.returncode == 0, result.stderr
+    assert nbformat.read(path, as_version=4).cells[0].outputs[0].text == f"{edition}\n"

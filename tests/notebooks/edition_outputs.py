@@ -1,0 +1,56 @@
+"""What the outputs of a cell have in common with those of the other edition: kinds, numbers, figures."""
+
+import hashlib
+import re
+
+from edition_prose import plain_numbers
+
+#: Tag of a cell whose output differs from run to run: only the kinds are compared.
+NOT_COMPARED = {"nbval-ignore-output", "not-stored"}
+
+
+def kind_of(output: dict) -> str:
+    """What sort of output it is, as in "stream stdout" or "display_data image/png text/plain"."""
+    details = [output.get("name", ""), output.get("ename", ""), *sorted(output.get("data", {}))]
+    return " ".join([output["output_type"], *filter(None, details)])
+
+
+def text_of(output: dict) -> str:
+    """The text of an output as it is stored. A figure's own text is only its size."""
+    data = output.get("data", {})
+    texts = [output.get("text", ""), output.get("evalue", "")]
+    if "image/png" not in data:
+        texts += [value for kind, value in data.items() if kind.startswith("text/")]
+    return "\n".join("".join(text) for text in texts)
+
+
+def numbers_of(output: dict) -> list[str]:
+    """All numbers of an output, sorted: another language puts them in another order."""
+    return sorted(re.findall(r"\d+(?:\.\d+)?", plain_numbers(text_of(output))))
+
+
+def figure_of(output: dict) -> str:
+    """A short hash of the figure; "" if there is none."""
+    figure = "".join(output.get("data", {}).get("image/png", ""))
+    if not figure:
+        return ""
+    return hashlib.sha256(figure.encode()).hexdigest()[:12]
+
+
+def output_differences(english: dict, chinese: dict, own_example: bool = False) -> list[str]:
+    """What differs between the outputs of two code cells, apart from the language."""
+    left = english["outputs"]
+    right = chinese["outputs"]
+    kinds = [kind_of(output) for output in left]
+    chinese_kinds = [kind_of(output) for output in right]
+    if kinds != chinese_kinds:
+        return [f"kinds of output: {kinds} / {chinese_kinds}"]
+    if own_example or NOT_COMPARED & set(english["metadata"].get("tags", [])):
+        return []
+    found = []
+    for output, chinese_output in zip(left, right, strict=True):
+        if numbers_of(output) != numbers_of(chinese_output):
+            found.append(f"numbers of the output: {numbers_of(output)} / {numbers_of(chinese_output)}")
+        if figure_of(output) != figure_of(chinese_output):
+            found.append("the figure differs: its labels are English in both editions")
+    return found
