@@ -104,7 +104,7 @@ def stage(edition: str, folder: Path) -> list[str]:
         file.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
     for file in folder.glob("*.md"):
         text = file.read_text(encoding="utf-8")
-        file.write_text(on_the_site(text), encoding="utf-8")
+        file.write_text(on_the_site(text, edition), encoding="utf-8")
     notebooks = sorted(file.stem for file in folder.glob("*.ipynb"))
     pages = [*notebooks, *(note for note in NOTES if (folder / f"{note}.md").exists()), "model_card"]
     start = (ASSETS / f"index.{edition}.md").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def stage_notebook(notebook: dict, edition: str) -> None:
     heading = ""
     for number, cell in enumerate(cells):
         if cell["cell_type"] == "markdown":
-            text = on_the_site("".join(cell["source"]))
+            text = on_the_site("".join(cell["source"]), edition)
             cell["source"] = text
             first_line = text.partition("\n")[0]
             if first_line.startswith("#"):
@@ -155,16 +155,39 @@ def sentence_after(cells: list[dict]) -> str:
     return ""
 
 
-def on_the_site(text: str) -> str:
+def on_the_site(text: str, edition: str) -> str:
     """Let the links of a text lead to pages of the site instead of files of the repository."""
     text = re.sub(r"\(\.\./\.\./README(\.zh)?\.md", "(index.md", text)
     text = re.sub(r"\(\.\./\.\./helpers/embedded_model/README(\.zh)?\.md", "(model_card.md", text)
     text = text.replace("../../images/", "images/")
-    text = re.sub(r"\]\(([\w.]*)#([^)\s]+)\)", anchor_of_the_site, text)
-    # The other edition is another project for Sphinx: a link into it is plain HTML.
-    return re.sub(
-        r"\[([^\]]+)\]\(\.\./(en|zh)/(\w+)\.(?:ipynb|md)\)", r'<a href="../\2/\3.html" lang="\2">\1</a>', text
+    # The model card names the card in the other language, which lies beside it.
+    text = text.replace("](README.zh.md)", "](../zh/model_card.md)").replace(
+        "](README.md)", "](../en/model_card.md)"
     )
+    text = re.sub(r"\]\(([\w.]*)#([^)\s]+)\)", anchor_of_the_site, text)
+    text = re.sub(r"\[([^\]]+)\]\((\w+\.ipynb)\)", lambda link: notebook_link(link, edition), text)
+    to_other = r"\[([^\]]+)\]\(\.\./(en|zh)/(\w+)\.(?:ipynb|md)\)"
+    return re.sub(to_other, other_edition_link, text)
+
+
+def other_edition_link(link: re.Match) -> str:
+    """A link into the other edition, which is another project for Sphinx, so as plain HTML.
+
+    It leads to the start page there as long as the page is not translated.
+    """
+    name, edition, page = link.groups()
+    files = [f"{page}.ipynb", f"{page}.md"]
+    translated = any((ROOT / "notebooks" / edition / file).exists() for file in files)
+    if not translated and page != "model_card":
+        page = "index"
+    return f'<a href="../{edition}/{page}.html" lang="{edition}">{name}</a>'
+
+
+def notebook_link(link: re.Match, edition: str) -> str:
+    """A link to a notebook; where this edition does not have it yet, to the English one."""
+    if (ROOT / "notebooks" / edition / link[2]).exists():
+        return link[0]
+    return f"[{link[1]}](../en/{link[2]})"
 
 
 def anchor_of_the_site(link: re.Match) -> str:
@@ -181,7 +204,7 @@ def chapters(edition: str) -> str:
     first = next(number for number, row in enumerate(rows) if "01_environment.ipynb" in row) - 2
     table = [rows[first], "| --- | --- | --- | --- |"]
     table += [row for row in rows if f"(notebooks/{edition}/0" in row]
-    return "\n".join(table).replace(f"(notebooks/{edition}/", "(")
+    return on_the_site("\n".join(table).replace(f"(notebooks/{edition}/", "("), edition)
 
 
 # --- Sphinx ---
