@@ -27,6 +27,7 @@ SAID_HERE = {
     "pyproject.toml": "Metadata, and the settings of pytest and ruff",
     "requirements.txt": "What a learner installs",
     "images/05_prompt_box*.png": "Pictures of the prompt box, taken by tests/browser",
+    "images/06_explorer*.png": "Pictures of the routing explorer, taken by tests/browser",
     "images/autodl_choices.*": "What to choose when renting",
     "images/moe_layer.*": "One layer of the model",
     "helpers/zh.json": "Chinese sentences of the modules beside it",
