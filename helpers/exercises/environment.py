@@ -184,7 +184,7 @@ def machine_of(answer, otherwise: str) -> Machine:
 
 def further_failures(machine: Machine, expected: Check | None = None) -> str:
     """The names of the lines, besides the expected one, that fail for the real model; "" if none do."""
-    others = [line.name for line in check(machine) if line.verdict == "fail" and line != expected]
+    others = [say(line.name) for line in check(machine) if line.verdict == "fail" and line != expected]
     return ", ".join(sorted(others))
 
 
