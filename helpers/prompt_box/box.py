@@ -96,6 +96,7 @@ class PromptBox(ShortNames):
         self.worker.stop.set()
         self.wait(timeout=10)
         self.model = None
+        self.conversation.prefix.forget()
         self._show_state(busy=False, sentence=say(CLOSED))
 
     # What the buttons and the Enter key do. Each of these returns at once.
@@ -138,10 +139,8 @@ class PromptBox(ShortNames):
     def _save(self) -> None:
         self.view.show_notice(save(self.conversation, self.folder))
 
-    # The thread.
-
     def _work(self, answer: Answer, question: str, reply: Reply, again: bool) -> None:
-        """Whatever happens, the box works again afterwards."""
+        """In the thread. Whatever happens, the box works again afterwards."""
         try:
             ending = answer.write(question, again, self.show_routing, on_asked=partial(reply, True))
         except Exception as error:  # nobody would see the traceback of a thread

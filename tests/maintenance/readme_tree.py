@@ -46,6 +46,7 @@ SAID_HERE = {
     "tests/embedded_model/function_values.json": "What the functions of the embedded model must return",
     "helpers/embedded_model/training_results.json": "Figures of its training, for the model card",
     "helpers/environment/language_models.txt": "Every model_type of transformers that writes text",
+    "helpers/speed/results/*.json": "What the full-size benchmark measured on this GPU",
     "helpers/vram/*.config.json": "The configuration of the real model",
     "helpers/download/*.files.json": "The file list of the real model, as an example",
     "helpers/prompt_box/*.css": "How the box looks",
