@@ -34,6 +34,8 @@ def is_there(entry: PrivateName) -> bool:
     """Whether the installed package still has this name."""
     found = importlib.import_module(entry.module)
     for part in entry.name.split("."):
+        if part in getattr(found, "__annotations__", {}):
+            return True  # an attribute that objects get when they are made
         if not hasattr(found, part):
             return False
         found = getattr(found, part)
@@ -351,3 +353,42 @@ def _is_compiled_module(module) -> bool:
     forward = module.forward
     was_disabled = getattr(forward, "_torchdynamo_disable", False)  # by torch.compiler.disable: not compiled
     return innermost_fn(forward) is not forward and not was_disabled
+
+
+# --- inference: whether the cache of a chat can be used again ---
+
+PRIVATE_NAMES += [
+    PrivateName(
+        module="torch.nn",
+        name="Module._forward_hooks",
+        package="torch",
+        checked_with="2.13.0",
+        reason="somebody watches or changes what a module computes; nothing public tells it",
+    ),
+    PrivateName(
+        module="torch.nn",
+        name="Module._forward_pre_hooks",
+        package="torch",
+        checked_with="2.13.0",
+        reason="the same for what goes into a module",
+    ),
+    PrivateName(
+        module="torch",
+        name="Tensor._version",
+        package="torch",
+        checked_with="2.13.0",
+        reason="how often weights were changed in place; what was computed before is then no longer theirs",
+    ),
+]
+
+
+def has_hooks(model) -> bool:
+    """Whether somebody watches or changes what a model, or a part of it, computes."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def changes_of(weight) -> int | None:
+    """How often a tensor was changed in place; None for one that does not count it."""
+    if weight.is_inference():
+        return None
+    return weight._version

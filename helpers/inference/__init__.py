@@ -4,10 +4,12 @@ from helpers.inference.chat import encode_chat, takes_system_message
 from helpers.inference.loading import load
 from helpers.inference.messages import repair_text
 from helpers.inference.placement import check_placement
+from helpers.inference.prefix import KeptPrefix
 from helpers.inference.streaming import ChatStream, context_tokens, stream_chat
 
 __all__ = [
     "ChatStream",
+    "KeptPrefix",
     "check_placement",
     "context_tokens",
     "encode_chat",

@@ -11,6 +11,7 @@ from helpers.inference.chat import encode_chat
 from helpers.inference.generate_options import check_streamable, effective_config, end_tokens, refused
 from helpers.inference.messages import Message
 from helpers.inference.overflow import OverflowCheck, overflow_error
+from helpers.inference.prefix import KeptPrefix, add_kept_cache, keep_cache, leaves_cache_alone
 
 #: What wrong options end in, somewhere inside of `generate`.
 OF_OPTIONS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, NotImplementedError)
@@ -72,14 +73,24 @@ class ChatStream:
     A background thread generates; leaving the loop early stops it, and what it raises is raised in the loop.
     """
 
-    def __init__(self, model, tokenizer, options: dict, ends: list[int], stop: threading.Event | None):
+    def __init__(
+        self,
+        model,
+        tokenizer,
+        options: dict,
+        ends: list[int],
+        stop: threading.Event | None,
+        prefix: KeptPrefix | None,
+    ):
         """What `stream_chat` has prepared.
 
         `options` go to `generate` and hold `input_ids`, (1, tokens); `ends` are the tokens that end a turn;
-        `stop` is the caller's own event.
+        `stop` is the caller's own event; `prefix` keeps the cache for the next turn, None: nobody does.
         """
         #: Tokens of the conversation, with the template's own.
         self.prompt_tokens: int = options["input_ids"].shape[1]
+        #: How many of them were not computed, because the cache of the turn before was used again.
+        self.reused_tokens = 0
         #: Tokens generated so far; the token that ends the turn counts too.
         self.new_tokens = 0
         #: Their ids.
@@ -98,6 +109,7 @@ class ChatStream:
         self._was_told = bool(set(options) - {"input_ids", "attention_mask", "max_new_tokens", "tokenizer"})
         self._own_stop = threading.Event()
         self._callers_stop = stop
+        self._prefix = prefix
 
     def stop(self) -> None:
         """End the answer after the token that is being computed; any thread may call this."""
@@ -118,7 +130,8 @@ class ChatStream:
             options["stopping_criteria"] = [self._stopped]
             options["logits_processor"] = [*(options.get("logits_processor") or []), overflow]
             with torch.inference_mode():  # a little faster than the no_grad of generate
-                self._model.generate(**options)
+                self.reused_tokens = add_kept_cache(self._prefix, self._model, options)
+                keep_cache(self._prefix, self._model, self._model.generate(**options))
             tokens.end()
         except BaseException as error:
             if isinstance(error, OF_OPTIONS) and self._was_told and not tokens.has_tokens:
@@ -181,10 +194,19 @@ def context_tokens(model) -> int | None:
 
 
 def stream_chat(
-    model, tokenizer, messages: Sequence[Message], *, max_new_tokens=512, stop=None, **generate_options
+    model,
+    tokenizer,
+    messages: Sequence[Message],
+    *,
+    max_new_tokens=512,
+    stop=None,
+    prefix: KeptPrefix | None = None,
+    **generate_options,
 ) -> ChatStream:
     """Answer a conversation piece by piece, see ChatStream; `stop` is a threading.Event that ends it.
 
+    `prefix`: a KeptPrefix of this chat. What the prompt has in common with the turn before is then not
+    computed again, where that is safe.
     `generate_options` go to `generate`; what is not given comes from the model's own generation_config.
     CourseError when the conversation cannot be encoded or leaves no room for an answer, and for options with
     which there is no single answer that grows token by token.
@@ -212,4 +234,7 @@ def stream_chat(
     options = {**inputs, **generate_options, "max_new_tokens": new_tokens}
     if config.stop_strings:
         options["tokenizer"] = tokenizer  # generate looks for these texts itself
-    return ChatStream(model, tokenizer, options, end_tokens(config), stop)
+    if prefix is not None and not leaves_cache_alone(config, set(generate_options)):
+        prefix.forget()
+        prefix = None
+    return ChatStream(model, tokenizer, options, end_tokens(config), stop, prefix)

@@ -96,7 +96,8 @@ class Answer:
         text = ""
         last_shown = 0.0
         try:
-            stream = stream_chat(self.model, self.tokenizer, prompt, stop=self.stop, **options)
+            options = {**options, "stop": self.stop, "prefix": self.conversation.prefix}
+            stream = stream_chat(self.model, self.tokenizer, prompt, **options)
             for piece in stream:
                 self.has_begun = True
                 text += piece

@@ -82,6 +82,7 @@ class PromptBox:
         self.worker.stop.set()
         self.wait(timeout=10)
         self.model = None
+        self.conversation.prefix.forget()
         self._show_state(busy=False, sentence="This box is closed: run its cell again for a new one.")
 
     # What the buttons and the Enter key do. Each of these returns at once.
@@ -123,10 +124,8 @@ class PromptBox:
         except OSError as error:
             self.view.say(f"Not saved ({error.strerror}): free some space, or choose another folder.")
 
-    # The thread.
-
     def _work(self, answer: Answer, question: str, reply: Reply, again: bool) -> None:
-        """Whatever happens, the box works again afterwards."""
+        """In the thread. Whatever happens, the box works again afterwards."""
         try:
             ending = answer.write(question, again, self.show_routing, on_asked=partial(reply, True))
         except Exception as error:  # nobody would see the traceback of a thread

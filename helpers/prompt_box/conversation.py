@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from helpers import CourseError
-from helpers.inference import encode_chat
+from helpers.inference import KeptPrefix, encode_chat
 
 Message = dict[str, str]  # {"role": "system", "user" or "assistant", "content": the text}
 
@@ -20,6 +20,8 @@ class Conversation:
         self.question = ""
         #: The answer to it; "" while there is none.
         self.answer = ""
+        #: The KV cache of the newest answer, so that the next turn need not compute again what was said.
+        self.prefix = KeptPrefix()
         self._earlier: list[Message] = []  # questions and answers before the last question, in pairs
 
     def _turns(self) -> list[Message]:
@@ -63,6 +65,7 @@ class Conversation:
 
     def clear(self) -> None:
         """Forget everything except the system prompt."""
+        self.prefix.forget()
         self._earlier = []
         self.question = ""
         self.answer = ""

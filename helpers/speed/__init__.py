@@ -2,10 +2,14 @@
 
 measuring.py  `measure`: time to the first token, time for each token after it
 roofline.py   the bytes that a token must read, and the limit that the memory sets
+profiling.py  where the time of one decode step goes
+compiling.py  whether torch.compile can work on this machine
 results.py    what the full-size benchmark found on GPUs
 """
 
+from helpers.speed.compiling import has_compiler, no_compiler
 from helpers.speed.measuring import Speed, compare, measure
+from helpers.speed.profiling import profile_step
 from helpers.speed.results import draw_results, result_sentences, result_table
 from helpers.speed.roofline import CARDS, WeightBytes, expected_experts, read_bandwidth, weight_bytes
 
@@ -16,7 +20,10 @@ __all__ = [
     "compare",
     "draw_results",
     "expected_experts",
+    "has_compiler",
     "measure",
+    "no_compiler",
+    "profile_step",
     "read_bandwidth",
     "result_sentences",
     "result_table",

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from helpers import CourseError
 from helpers.language import say
+from helpers.routing.experiments import seconds_for_a_pass
 
 SECONDS_WITHOUT_A_BAR = 2
 MILLISECONDS = 1000  # in a second
@@ -136,7 +137,8 @@ def measure(
     options["max_new_tokens"] = new_tokens
     options["min_new_tokens"] = new_tokens
     measured = []
-    for number in with_late_bar(warm_up + runs):
+    work = (warm_up + runs) * new_tokens
+    for number in with_bar(warm_up + runs, seconds=work * seconds_for_a_pass(model)):
         fresh = {}
         if before_run is not None:
             fresh = before_run()
@@ -169,11 +171,14 @@ def check_counts(inputs: Mapping, new_tokens: int, runs: int, warm_up: int) -> N
         )
 
 
-def with_late_bar(count: int):
-    """The numbers from 0 to `count`, with a bar that appears only where it takes over two seconds."""
+def with_bar(count: int, seconds: float):
+    """The numbers from 0 to `count`, with a bar where it is expected to take over two seconds.
+
+    Expected, not measured: a notebook shows the same on every run.
+    """
     from tqdm.auto import tqdm  # imported late: it takes a moment, and asks which page it draws on
 
-    return tqdm(range(count), desc="runs", leave=False, delay=SECONDS_WITHOUT_A_BAR)
+    return tqdm(range(count), desc="runs", leave=False, disable=seconds < SECONDS_WITHOUT_A_BAR)
 
 
 def run_once(model, options: dict, clock: Callable[[], float]) -> Run:
@@ -209,16 +214,17 @@ def wait_for_gpus(model) -> None:
             torch.cuda.synchronize(device)
 
 
-def compare(ways: Mapping[str, Callable[[], float]], rounds: int = 5) -> dict[str, float]:
+def compare(ways: Mapping[str, Callable[[], float]], rounds: int = 5, seconds: float = 0) -> dict[str, float]:
     """Call each of `ways` once a round, in turn, and return the median of what each returns, in its order.
 
     A way does a piece of work and returns a time. In turn, because a computer that is slow for a while is
-    then slow for all of them. CourseError without a round.
+    then slow for all of them. `seconds`: how long it is expected to take; over two, a bar is shown.
+    CourseError without a round.
     """
     if rounds < 1:
         raise CourseError(say("rounds={rounds}: give at least 1.", rounds=rounds))
     times = {name: [] for name in ways}
-    for _ in with_late_bar(rounds):
+    for _ in with_bar(rounds, seconds):
         for name, way in ways.items():
             times[name].append(way())
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
+    return {name: statistics.median(measured) for name, measured in times.items()}

@@ -59,7 +59,7 @@ def encode_chat(tokenizer, messages):
     return {"input_ids": SimpleNamespace(shape=(1, characters))}
 
 
-def stream_chat(model, tokenizer, messages, *, stop, **options):
+def stream_chat(model, tokenizer, messages, *, stop, prefix, **options):
     return Stream(messages[-1]["content"], stop)
 
 

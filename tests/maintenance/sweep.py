@@ -41,6 +41,8 @@ def differing_cells(notebook: Path, setting: CpuSetting) -> list[str]:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
+        # What torch.compile has made for one set of instructions does not fit another one.
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder) / "compiled")
         settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
         command = [sys.executable, "-m", "pytest", "-q", *settings, f"--junitxml={report}", str(notebook)]
         run = subprocess.run(

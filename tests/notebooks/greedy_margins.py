@@ -12,6 +12,8 @@ import torch
 from IPython import get_ipython
 from transformers import GenerationMixin
 
+from helpers.speed.measuring import TokenClock
+
 plain_generate = GenerationMixin.generate
 
 
@@ -46,6 +48,11 @@ def padded_on_the_right(options: dict) -> bool:
     return mask is not None and bool((mask[:, -1] == 0).any())
 
 
+def is_measured(options: dict) -> bool:
+    """Whether only its time counts: nobody sees the text that `measure` lets the model write."""
+    return isinstance(options.get("streamer"), TokenClock)
+
+
 def watch(report: Path) -> None:
     """From now on append one line of JSON to `report` for each greedy answer: its cell, text and margin."""
 
@@ -53,7 +60,8 @@ def watch(report: Path) -> None:
         ids = inputs
         if ids is None:
             ids = options.get("input_ids")
-        if ids is None or not is_greedy(self, options) or padded_on_the_right(options):
+        shown = is_greedy(self, options) and not is_measured(options) and not padded_on_the_right(options)
+        if ids is None or not shown:
             return plain_generate(self, inputs, **options)
         ends = self.generation_config.eos_token_id
         if not isinstance(ends, list):

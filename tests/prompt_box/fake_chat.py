@@ -64,7 +64,7 @@ class FakeModel:
         defaults = {"do_sample": True, "temperature": 0.7, "top_p": 0.8}
         self.generation_config = SimpleNamespace(**{**defaults, **generation})
 
-    def stream_chat(self, model, tokenizer, messages, *, stop, **options):
+    def stream_chat(self, model, tokenizer, messages, *, stop, prefix, **options):
         self.prompts.append(messages)
         self.options.append(options)
         script = ["ok"]
