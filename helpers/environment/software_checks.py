@@ -10,6 +10,8 @@ from helpers.environment.wheels import BLACKWELL, flash_attn_wheel, torch_comman
 from helpers.language import say, to_say
 
 INSTALL = "pip install -r requirements.txt"
+#: Needed for the tests, and for the server of notebook 07.
+NOT_FOR_THE_CHAT = ("pytest", "nbval", "openai", "fastapi", "uvicorn")
 WIDGET_MANAGER = ">=5,<6"  # @jupyter-widgets/jupyterlab-manager: what ipywidgets 8 needs in the page
 
 
@@ -62,7 +64,7 @@ def package_lines(machine: Machine) -> Iterator[Check]:
             continue
         right = False
         verdict = "fail"
-        if name in ("pytest", "nbval") or (name == "ipykernel" and version):
+        if name in NOT_FOR_THE_CHAT or (name == "ipykernel" and version):
             verdict = "warning"
         yield judge(
             name,

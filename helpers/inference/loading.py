@@ -7,6 +7,8 @@ from helpers.inference.errors import cannot_load, weights_are_missing
 from helpers.inference.memory import unused_gpus
 from helpers.inference.placement import SMALL_MODEL, Placement, find_placement
 from helpers.inference.recommended import apply_recommended
+from helpers.language import say
+from helpers.terminal import in_a_row
 
 
 def load(model_dir: str | Path, offload_folder: str | Path | None = None, *, recommended: bool = False):
@@ -26,8 +28,8 @@ def load(model_dir: str | Path, offload_folder: str | Path | None = None, *, rec
 
     capabilities = capabilities_for(placement)
     attention = choose_attention(flash_attn_state(), capabilities)
-    print(f"{placement.sentence}{unused_gpus()}")
-    print(f"Attention: {attention.name} ({attention.reason}).")
+    print(in_a_row(placement.sentence, unused_gpus()))
+    print(say("Attention: {name} ({reason}).", name=attention.name, reason=attention.reason))
 
     # 3. Load: first what takes no time, so that a damaged tokenizer is noticed before the weights are read.
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging  # imported late: it takes seconds

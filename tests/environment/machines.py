@@ -61,7 +61,7 @@ MACHINES = {
             **dict.fromkeys(["transformers", "accelerate", "modelscope", "modelscope-hub"], "fail"),
             "ipywidgets": "fail",
             **dict.fromkeys(["matplotlib", "pandas"], "fail"),
-            **dict.fromkeys(["ipykernel", "pytest", "nbval"], "warning"),
+            **dict.fromkeys(["ipykernel", "pytest", "nbval", "openai", "fastapi", "uvicorn"], "warning"),
             "JupyterLab": "warning",
         },
     ),
@@ -160,7 +160,7 @@ MACHINES = {
         Machine(free_disk=50 * GB),
         "embedded",
         {name: "fail" for name in requirements() if name != "jupyterlab"}
-        | dict.fromkeys(["pytest", "nbval", "JupyterLab"], "warning"),
+        | dict.fromkeys(["pytest", "nbval", "openai", "fastapi", "uvicorn", "JupyterLab"], "warning"),
     ),
     "MacBook, real model: its RAM could not be read": (
         replace(LAPTOP, platform="darwin_arm64", ram=0),

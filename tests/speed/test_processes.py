@@ -1,0 +1,109 @@
+"""A child ends with its parent, however that ends; ports that are taken are refused in one sentence."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from helpers import CourseError
+from helpers.speed.processes import LOOPBACK, Child, check_port, free_port
+
+PATIENCE = 120  # seconds: a safety net far from the usual time
+
+SLEEP = "import time; time.sleep(600)"
+
+#: Starts the program that follows, prints its number, and waits for it.
+NURSE = """
+import subprocess, sys
+process = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+print(process.pid, flush=True)
+process.wait()
+"""
+
+#: Starts a child that starts a grandchild, prints the number of the latter, and does nothing for long.
+PARENT = """
+import sys, time
+from helpers.speed.processes import Child
+child = Child([sys.executable, "-c", *sys.argv[1:]])
+while not child.log().endswith("\\n"):
+    time.sleep(0.05)
+print(child.log().strip(), flush=True)
+time.sleep(600)
+"""
+
+#: Says that it runs, and does not listen when it is asked to end.
+DEAF = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("here", flush=True)
+time.sleep(600)
+"""
+
+
+def wait_until_gone(pid: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end, "the process still runs"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_the_parent_ends(how):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, NURSE, SLEEP],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        grandchild = int(parent.stdout.readline())
+        assert psutil.pid_exists(grandchild)
+        parent.send_signal(how)
+        parent.wait(PATIENCE)
+        wait_until_gone(grandchild)
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+
+
+def test_a_child_that_does_not_listen_is_ended_too():
+    child = Child([sys.executable, "-c", DEAF])
+    while not child.log():
+        time.sleep(0.05)
+    child.end()
+    assert child.exit_status == 128 + signal.SIGKILL
+    child.end()  # once more does nothing
+
+
+def test_what_a_child_writes_is_kept_and_so_is_its_exit_status():
+    program = "import sys; print('out', flush=True); print('err\\n', file=sys.stderr); sys.exit(3)"
+    child = Child([sys.executable, "-c", program])
+    child.wait(PATIENCE)
+    assert child.log() == "out\nerr\n\n"
+    assert child.last_words() == "err"
+    assert child.exit_status == 3
+    child.end()
+
+
+def test_a_child_gets_the_course_and_its_variables_and_asks_no_hub():
+    program = "import os, helpers; print(os.environ['A'], os.environ['HF_HUB_OFFLINE'])"
+    child = Child([sys.executable, "-c", program], A="b")
+    child.wait(PATIENCE)
+    assert child.last_words() == "b 1"
+    child.end()
+
+
+def test_a_port_in_use_and_a_number_that_is_none():
+    check_port(free_port())
+    with socket.socket() as other:
+        other.bind((LOOPBACK, 0))
+        other.listen()
+        with pytest.raises(CourseError, match=r"^Port \d+ cannot be used"):
+            check_port(other.getsockname()[1])
+    with pytest.raises(CourseError, match="Port 70000 cannot be used"):
+        check_port(70_000)
