@@ -195,8 +195,8 @@ def context_tokens(model) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def check_arguments(max_new_tokens, stop) -> None:
-    """CourseError for arguments of `stream_chat` of the wrong kind."""
+def check_kinds(max_new_tokens, stop) -> None:
+    """Refuse a number of tokens that is none, and a `stop` that is no event."""
     if not isinstance(max_new_tokens, Integral):
         raise CourseError(
             say("max_new_tokens is {value!r}: give a whole number, such as 512.", value=max_new_tokens)
@@ -229,7 +229,7 @@ def stream_chat(
     CourseError when the conversation cannot be encoded or leaves no room for an answer, and for options with
     which there is no single answer that grows token by token.
     """
-    check_arguments(max_new_tokens, stop)
+    check_kinds(max_new_tokens, stop)
     config = effective_config(model, generate_options)
     check_streamable(config)
     inputs = encode_chat(tokenizer, messages).to(model.device)
