@@ -11,6 +11,7 @@ CHINESE = ROOT / "notebooks" / "zh"
 MUST_EXIST = [
     "01_environment",
     "02_vram",
+    "03_download",
     "first_real_run",
     "glossary",
 ]
