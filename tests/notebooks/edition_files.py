@@ -12,6 +12,7 @@ MUST_EXIST = [
     "01_environment",
     "02_vram",
     "03_download",
+    "04_inference",
     "first_real_run",
     "glossary",
 ]
