@@ -5,13 +5,15 @@ This file stays light: `python -m helpers.environment` has to run on a machine w
 
 from pathlib import Path
 
-from helpers.language import say
+from helpers.language import say, to_say
 
 #: Name of the real model on ModelScope.
 REAL_MODEL_ID = "qwen/Qwen1.5-MoE-A2.7B-Chat"
 
 #: Folder of the small model that is shipped inside the course.
 EMBEDDED_MODEL = Path(__file__).parent / "embedded_model"
+
+HOW_TO_SWITCH = to_say("To switch, set COURSE_MODEL to a model folder or to embedded.")
 
 GIB = 2**30  # bytes; what memory is counted in
 GB = 10**9  # bytes; what disks and downloads are counted in
@@ -30,13 +32,8 @@ def choose_model(wanted: str | Path | None = None) -> Path:
     """
     # Imported late: choosing imports this file, which has to stay light.
     from helpers.inference.choosing import choose
+    from helpers.terminal import in_a_row
 
     choice = choose(wanted or "")
-    print(
-        say(
-            "Model: {name}, because {reason}. To switch, set COURSE_MODEL to a model folder or to embedded.",
-            name=choice.name,
-            reason=choice.reason,
-        )
-    )
+    print(in_a_row(choice.sentence, say(HOW_TO_SWITCH)))
     return choice.folder

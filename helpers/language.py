@@ -12,7 +12,10 @@ changes with a number ("1 file", "2 files"), there are two sentences.
 import json
 import os
 import sys
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache, wraps
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +24,11 @@ from helpers.settings import wanted_language
 ENGLISH = "en"
 CHINESE = "zh"
 
+#: The languages as HTML names them, in the attribute `lang`: a screen reader chooses its voice by it.
+HTML_NAMES = {ENGLISH: "en", CHINESE: "zh-CN"}
+
 _refused: set[str] = set()  # values of COURSE_LANG that were already said to be unknown
+_fixed: ContextVar[str | None] = ContextVar("fixed", default=None)  # inside of `speaking`
 
 
 def say(english: str, /, **values: object) -> str:
@@ -44,8 +51,12 @@ def to_say(english: str) -> str:
 def language() -> str:
     """`en` or `zh`: `COURSE_LANG`, else the edition in whose folder a notebook runs, else the locale.
 
-    It is found out at each call, so a variable that a cell sets counts from the next sentence on.
+    It is found out at each call, so a variable that a cell sets counts from the next sentence on. Only a
+    widget keeps the language in which it was built: see `in_its_language`.
     """
+    fixed = _fixed.get()
+    if fixed:
+        return fixed
     wanted = wanted_language()
     if wanted:
         return known_language(wanted) or refused(wanted)
@@ -97,6 +108,35 @@ def of_locale() -> str:
         if name:
             return known_language(name) or ENGLISH
     return ENGLISH
+
+
+@contextmanager
+def speaking(name: str) -> Iterator[None]:
+    """In the block, and in this thread, the course speaks the language `name`: `en` or `zh`."""
+    before = _fixed.set(name)
+    try:
+        yield
+    finally:
+        _fixed.reset(before)
+
+
+def in_its_language(method: Callable) -> Callable:
+    """Decorator for the methods of a widget: they speak `self.language`, which it got when it was built."""
+
+    @wraps(method)
+    def speaking_method(self, *arguments, **options):
+        with speaking(self.language):
+            return method(self, *arguments, **options)
+
+    return speaking_method
+
+
+def listed(items: Iterable[object]) -> str:
+    """`1, 2, 3`, and in Chinese `1、2、3`: a list inside a sentence."""
+    separator = ", "
+    if language() == CHINESE:
+        separator = "、"
+    return separator.join(str(item) for item in items)
 
 
 @lru_cache

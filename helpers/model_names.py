@@ -28,6 +28,7 @@ PAGE = re.compile(
 HOW_TO_NAME = to_say(
     "give a model folder, real, embedded, {real_model}, its name without the owner, or another owner/name"
 )
+QUOTES = {("'", "'"), ('"', '"'), ("‘", "’"), ("“", "”")}
 SHOWN = 200  # characters of what was typed; more is no help
 
 
@@ -80,7 +81,7 @@ def resolve(text: str | Path) -> ModelName:
     The words come before folders of the same name (write `./real` for such a folder), folders before ids.
     Nothing is looked up on a hub, and the record of a download is not read.
     """
-    typed = str(text).strip().strip("'\"").strip()
+    typed = without_quotes(str(text).strip())
     if not typed:
         raise CourseError(say("No model is named: {how}.", how=how_to_name()))
     word = typed.casefold()
@@ -95,6 +96,13 @@ def resolve(text: str | Path) -> ModelName:
     if folder is None and model_id is None:
         raise CourseError(_unknown(typed))
     return ModelName(typed, model_id, folder)
+
+
+def without_quotes(text: str) -> str:
+    """The text without the pairs of quotation marks around it, as they come along when it is copied."""
+    while len(text) > 1 and (text[0], text[-1]) in QUOTES:
+        text = text[1:-1].strip()
+    return text
 
 
 def read_id(typed: str) -> str | None:
@@ -119,11 +127,18 @@ def _existing_folder(typed: str) -> Path | None:
         if path.is_dir():
             return path
         is_file = path.is_file()
+    except PermissionError:
+        sentence = say(
+            "{typed} may not be read by this user: change its permissions, or {how}.",
+            typed=shown(typed),
+            how=how_to_name(),
+        )
+        raise CourseError(sentence) from None
     except (
         OSError,
         ValueError,
         RuntimeError,
-    ):  # no such user, a text that can be no path, a forbidden folder
+    ):  # no such user, a text that can be no path
         return None
     if is_file and path.name == "config.json":
         return path.parent
@@ -132,16 +147,24 @@ def _existing_folder(typed: str) -> Path | None:
         raise CourseError(
             say(
                 "{name} is a file, not a model: name its folder, {folder}.",
-                name=path.name,
-                folder=folder,
+                name=shown(path.name),
+                folder=shown(str(folder)),
             )
         )
     return None
 
 
+def shown(typed: str) -> str:
+    """What was typed, on one line, and not too long."""
+    start = typed[:SHOWN]
+    if start.isprintable():
+        return start
+    return repr(start)
+
+
 def _unknown(typed: str) -> str:
     """The sentence for a text that names nothing."""
-    start = typed[:SHOWN]
+    start = shown(typed)
     how = how_to_name()
     if "://" in typed:
         return say(
@@ -156,9 +179,11 @@ def _unknown(typed: str) -> str:
     close = get_close_matches(typed.casefold(), known, n=1, cutoff=0.75)
     if close:
         return say(
-            "{typed!r} is no folder and no model that the course knows (did you mean {close}?): {how}.",
-            typed=start,
+            "{typed} is no folder and no model that the course knows (did you mean {close}?): {how}.",
+            typed=repr(typed[:SHOWN]),
             close=known[close[0]],
             how=how,
         )
-    return say("{typed!r} is no folder and no model that the course knows: {how}.", typed=start, how=how)
+    return say(
+        "{typed} is no folder and no model that the course knows: {how}.", typed=repr(typed[:SHOWN]), how=how
+    )

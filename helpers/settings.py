@@ -33,7 +33,7 @@ def model_cache(cache_dir: str | Path | None = None) -> Path:
         folder = DATA_DISK
     if not folder:
         folder = "~/.cache/modelscope"
-    return Path(folder).expanduser().resolve()
+    return Path(os.path.realpath(expanded(folder)))
 
 
 def record_file() -> Path:
@@ -41,7 +41,7 @@ def record_file() -> Path:
     folder = os.environ.get("COURSE_CACHE", "").strip()
     if not folder:
         folder = "~/.cache/moe-course"
-    return Path(folder).expanduser() / "model.json"
+    return expanded(folder) / "model.json"
 
 
 def read_record() -> dict[str, str] | None:
@@ -64,3 +64,11 @@ def read_record() -> dict[str, str] | None:
 def wanted_language() -> str:
     """What `COURSE_LANG` asks for, as it was written; "" if nobody asks."""
     return os.environ.get("COURSE_LANG", "").strip()
+
+
+def expanded(folder: str | Path) -> Path:
+    """The path with `~` replaced by the home of a user. Where there is no such user it stays, as in a shell.
+
+    Unlike Path.expanduser, no error: what is wrong with the path is told by whoever looks for the folder.
+    """
+    return Path(os.path.expanduser(folder))

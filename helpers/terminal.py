@@ -9,6 +9,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
+from helpers import CourseError
 from helpers.language import CHINESE, language, say, to_say
 
 # Argparse's own words, which the standard library has in English only.
@@ -109,8 +110,20 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The arguments of a command; its help is in the reader's language."""
+    """The arguments of a command; its help is in the reader's language.
+
+    What it cannot understand is a CourseError, where argparse would print its usage and end the program.
+    """
 
     def __init__(self, prog: str, description: str):
         super().__init__(prog=prog, description=description, add_help=False, formatter_class=HelpFormatter)
         self.add_argument("-h", "--help", action="help", help=say(HELP))
+
+    def error(self, message: str) -> None:
+        """Called by argparse with its own words for what is wrong."""
+        raise CourseError(
+            say(
+                "The command cannot be understood ({reason}): --help shows how to call it.",
+                reason=message,
+            )
+        )

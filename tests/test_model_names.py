@@ -21,6 +21,8 @@ OF_THE_REAL_MODEL = [
     "qwen1.5-moe-a2.7b-chat",
     "Qwen1___5-MoE-A2___7B-Chat",
     '"Qwen1.5-MoE-A2.7B-Chat"',
+    "“real”",
+    "' \"real\" '",
     "https://modelscope.cn/models/qwen/Qwen1.5-MoE-A2.7B-Chat",
     "https://www.modelscope.cn/models/Qwen/Qwen1.5-MoE-A2.7B-Chat/summary",
     "https://huggingface.co/Qwen/Qwen1.5-MoE-A2.7B-Chat?library=transformers",

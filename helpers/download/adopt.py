@@ -9,18 +9,15 @@ from pathlib import Path
 
 from helpers import CourseError
 from helpers.download.compare import INDEX, hash_files, wrong_tensors
-from helpers.download.errors import Advice, DownloadError
+from helpers.download.errors import Advice, DownloadError, without_stop
 from helpers.download.file_list import list_files
 from helpers.download.manifest import Manifest, ModelFile
 from helpers.download.place import id_of
+from helpers.language import say, to_say
+from helpers.terminal import names_of
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "qwen.tiktoken")
 UNSAFE_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt")
-#: For folders that a download has begun, and for those from elsewhere, which stay where they are.
-GO_ON = Advice("run download, which fetches the rest")
-FETCH = Advice(
-    "verify with repair=True, which fetches the rest", "verify with --repair, which fetches the rest"
-)
 
 
 def adopt(folder: Path, model_id: str | None = None, repair: bool = False) -> Manifest:
@@ -33,15 +30,17 @@ def adopt(folder: Path, model_id: str | None = None, repair: bool = False) -> Ma
     if model_id is not None:
         known = (model_id, "master")
     if known is None:
-        return by_hashing(folder, "", "", "no model of the hub is named, and the path spells none")
+        return by_hashing(folder, "", "", say("no model of the hub is named, and the path spells none"))
     try:
         files = list_files(known[0], known[1], folder)
     except CourseError as error:
         require_begun(folder)
-        return by_hashing(folder, *known, str(error).rstrip("."))
+        return by_hashing(folder, *known, without_stop(error))
     if not repair:
         require_whole(folder, files)
-    print(f"No manifest is here: every file is now compared with the hub's list of {known[0]}.")
+    print(
+        say("No manifest is here: every file is now compared with the hub's list of {model}.", model=known[0])
+    )
     return Manifest(known[0], known[1], files)
 
 
@@ -49,7 +48,9 @@ def require_begun(folder: Path) -> None:
     """Refuse a folder in which a download has been interrupted."""
     parts = sorted(folder.rglob("*.incomplete"))
     if parts or not any(folder.iterdir()):
-        raise DownloadError("This folder was not downloaded to the end: ", way_to_fetch(folder))
+        raise DownloadError(
+            to_say("This folder was not downloaded to the end: {cure}."), way_to_fetch(folder)
+        )
 
 
 def require_whole(folder: Path, files: list[ModelFile]) -> None:
@@ -57,17 +58,25 @@ def require_whole(folder: Path, files: list[ModelFile]) -> None:
     missing = [file.path for file in files if file.size_in(folder) == -1]
     if missing:
         raise DownloadError(
-            f"This folder was not downloaded to the end, {len(missing)} of {len(files)} files are missing, "
-            f"{missing[0]} first: ",
+            to_say(
+                "This folder was not downloaded to the end, {missing} of {all} files are missing, {path} "
+                "first: {cure}."
+            ),
             way_to_fetch(folder),
+            missing=len(missing),
+            all=len(files),
+            path=missing[0],
         )
 
 
 def way_to_fetch(folder: Path) -> Advice:
     """How the rest of a folder comes: a download would put a model from elsewhere into another folder."""
     if folder.resolve().parent.name == "snapshots":
-        return GO_ON
-    return FETCH
+        return Advice(say("run download, which fetches the rest"))
+    return Advice(
+        say("verify with repair=True, which fetches the rest"),
+        say("verify with --repair, which fetches the rest"),
+    )
 
 
 def by_hashing(folder: Path, model_id: str, revision: str, why: str) -> Manifest:
@@ -78,8 +87,12 @@ def by_hashing(folder: Path, model_id: str, revision: str, why: str) -> Manifest
     paths = files_of(folder)
     require_model(folder, paths)
     print(
-        f"Without the hub's list ({why}), all {len(paths)} files are hashed as they are: this proves only "
-        "what is there, a byte that is wrong already is not found."
+        say(
+            "Without the hub's list ({why}), all {all} files are hashed as they are: this proves only what "
+            "is there, a byte that is wrong already is not found.",
+            why=why,
+            all=len(paths),
+        )
     )
     hashes = hash_files(folder, paths)
     files = []
@@ -106,28 +119,42 @@ def require_model(folder: Path, paths: list[str]) -> None:
     others = [path for path in paths if path.endswith(UNSAFE_WEIGHTS)]
     if not weights and others:
         raise CourseError(
-            f"{folder.name} holds its weights as {others[0]} only, a format that can run foreign code: take "
-            "a version of the model with .safetensors files."
+            say(
+                "{folder} holds its weights as {file} only, a format that can run foreign code: take a "
+                "version of the model with .safetensors files.",
+                folder=folder.name,
+                file=others[0],
+            )
         )
     missing = []
     if "config.json" not in paths:
         missing.append("config.json")
     if not weights:
-        missing.append("weights (.safetensors)")
+        missing.append(say("weights (.safetensors)"))
     if not set(TOKENIZERS) & set(paths):
-        missing.append("a tokenizer")
+        missing.append(say("a tokenizer"))
     missing += sorted(shards_of(folder, paths) - set(paths))
     if missing:
         raise CourseError(
-            f"{folder.name} is no complete model, it lacks {', '.join(missing[:3])}: get these from where "
-            "the folder comes from, or name another folder."
+            say(
+                "{folder} is no complete model, it lacks {missing}: get these from where the folder comes "
+                "from, or name another folder.",
+                folder=folder.name,
+                missing=names_of(missing[:3]),
+            )
         )
     wrong = wrong_tensors(folder, paths)
     if wrong:
         path = min(wrong)
         raise CourseError(
-            f"{len(wrong)} of {len(paths)} files of {folder.name} are damaged, {path} {wrong[path]}: get "
-            "them anew from where the folder comes from."
+            say(
+                "{wrong} of {all} files of {folder} are damaged, {what}: get them anew from where the folder "
+                "comes from.",
+                wrong=len(wrong),
+                all=len(paths),
+                folder=folder.name,
+                what=say(wrong[path], path=path),
+            )
         )
 
 

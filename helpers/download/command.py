@@ -5,28 +5,32 @@ import sys
 from pathlib import Path
 
 from helpers import EMBEDDED_MODEL, REAL_MODEL_ID, CourseError
+from helpers.arguments import ArgumentParser
 from helpers.download.compare import wrong_tensors
 from helpers.download.pipeline import download, plan_download, verify
 from helpers.download.place import is_filled, locate
+from helpers.language import say
 from helpers.model_names import ModelName, how_to_name, resolve
 from helpers.settings import read_record
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers.download", description="Download a model and check it."
+    parser = ArgumentParser(
+        prog="python -m helpers.download", description=say("Download a model and check it.")
     )
     parser.add_argument("action", choices=("plan", "download", "verify"))
-    parser.add_argument(
-        "model", nargs="?", default="real", help=f"{how_to_name()} (default: real, which is {REAL_MODEL_ID})"
-    )
-    parser.add_argument("--revision", default="master", help="of the model on the hub (default: master)")
-    parser.add_argument("--cache-dir", help="the folder of all models (default: what notebook 03 says)")
-    parser.add_argument("--speed", type=float, default=10, help="plan: MB/s to reckon with (default: 10)")
-    parser.add_argument("--full", action="store_true", help="verify: hash every file again")
-    parser.add_argument("--repair", action="store_true", help="verify: download wrong files again")
-    parser.add_argument("--id", help="verify: owner/name of a folder that was not downloaded by this course")
+    which = say("{how} (default: real, which is {model})", how=how_to_name(), model=REAL_MODEL_ID)
+    parser.add_argument("model", nargs="?", default="real", help=which)
+    revision = say("of the model on the hub (default: master)")
+    parser.add_argument("--revision", default="master", help=revision)
+    parser.add_argument("--cache-dir", help=say("the folder of all models (default: what notebook 03 says)"))
+    speed = say("plan: MB/s to reckon with (default: 10)")
+    parser.add_argument("--speed", type=float, default=10, help=speed)
+    parser.add_argument("--full", action="store_true", help=say("verify: hash every file again"))
+    parser.add_argument("--repair", action="store_true", help=say("verify: download wrong files again"))
+    named = say("verify: owner/name of a folder that was not downloaded by this course")
+    parser.add_argument("--id", help=named)
     return parser.parse_args(arguments)
 
 
@@ -52,8 +56,9 @@ def show_embedded() -> None:
     wrong = wrong_tensors(EMBEDDED_MODEL, paths)
     if wrong:
         path = min(wrong)
-        raise CourseError(f"The embedded model is damaged, {path} {wrong[path]}: get the course anew.")
-    print("The embedded model is part of the course and complete: nothing is to be downloaded.")
+        what = say(wrong[path], path=path)
+        raise CourseError(say("The embedded model is damaged, {what}: get the course anew.", what=what))
+    print(say("The embedded model is part of the course and complete: nothing is to be downloaded."))
     print(EMBEDDED_MODEL)
 
 
@@ -61,8 +66,11 @@ def needed_id(name: ModelName) -> str:
     """The id of a model that shall come from the hub; CourseError for a folder that names none."""
     if name.model_id is None:
         raise CourseError(
-            f"{name.text} is a folder: verify checks one; for plan and download name a model as owner/name, "
-            "or real."
+            say(
+                "{folder} is a folder: verify checks one; for plan and download name a model as owner/name, "
+                "or real.",
+                folder=name.text,
+            )
         )
     return name.model_id
 
@@ -81,8 +89,11 @@ def folder_of(name: ModelName, options: argparse.Namespace) -> Path:
         if recorded is not None:
             return recorded
     raise CourseError(
-        f"{place.model_id} is not in {place.cache}: run download, or name the folder that it is in, or its "
-        "--cache-dir."
+        say(
+            "{model} is not in {cache}: run download, or name the folder that it is in, or its --cache-dir.",
+            model=place.model_id,
+            cache=place.cache,
+        )
     )
 
 

@@ -9,19 +9,27 @@ from pathlib import Path
 
 from helpers.download.manifest import ModelFile
 from helpers.download.progress import byte_bar
+from helpers.language import say, to_say
 
 INDEX = "model.safetensors.index.json"
 LONGEST_HEADER = 10**8  # bytes; what safetensors itself accepts
 BLOCK = 2**20  # bytes read at once
-HASHES_DIFFER = "has another sha256"
+
+# What can be wrong with a file; the sentences go on with what to do.
+OTHER_SIZE = to_say("{path} is missing or has another size")
+HASHES_DIFFER = to_say("{path} has another sha256")
+UNREADABLE = to_say("{path} cannot be read as what its name says")
+OTHER_LENGTH = to_say("{path} has another length than its header says")
+LACKS_TENSORS = to_say("{path} lacks tensors that the index names")
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What was found.
 
-    wrong: what is wrong with a file, by its path. hashed: how many files were read in full to find out.
-    times: of change of each file before it was looked at, in nanoseconds, by its path; 0 if it was not there.
+    wrong: what is wrong with a file, by its path, to be said with it. hashed: how many files were read in
+    full to find out. times: of change of each file before it was looked at, in nanoseconds, by its path; 0 if
+    it was not there.
     """
 
     wrong: dict[str, str]
@@ -40,7 +48,7 @@ def compare(folder: Path, files: list[ModelFile], full: bool = False) -> Compari
     times = {file.path: file.mtime_ns_in(folder) for file in files}
     for file in files:
         if file.size_in(folder) != file.size:
-            wrong[file.path] = "is missing or has another size"
+            wrong[file.path] = OTHER_SIZE
         elif not file.sha256:
             wrong |= wrong_tensors(folder, [file.path])
         elif full or times[file.path] != file.mtime_ns:
@@ -55,7 +63,7 @@ def compare(folder: Path, files: list[ModelFile], full: bool = False) -> Compari
 def hash_files(folder: Path, paths: list[str]) -> dict[str, str]:
     """sha256 of each file by its path, several files at a time, with one bar over all bytes."""
     total = sum((folder / path).stat().st_size for path in paths)
-    bar = byte_bar(total, what=f"sha256 of {len(paths)} files on this disk")
+    bar = byte_bar(total, what=say("sha256 of {count} files on this disk", count=len(paths)))
 
     def sha256(path: str) -> str:
         digest = hashlib.sha256()
@@ -73,7 +81,8 @@ def hash_files(folder: Path, paths: list[str]) -> dict[str, str]:
 def wrong_tensors(folder: Path, paths: list[str]) -> dict[str, str]:
     """Hold each safetensors header against its file's length, and the index against all headers.
 
-    Returns what is wrong, by path. Needs no list of hashes: a cut or mixed-up checkpoint is found offline.
+    Returns what is wrong, by path, as in `Comparison`. Needs no list of hashes: a cut or mixed-up checkpoint
+    is found offline.
     """
     wrong = {}
     tensors = {}  # names of the tensors in each shard
@@ -82,19 +91,19 @@ def wrong_tensors(folder: Path, paths: list[str]) -> dict[str, str]:
             try:
                 header, end = read_header(folder / path)
             except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-                wrong[path] = "cannot be read as what its name says"
+                wrong[path] = UNREADABLE
                 continue
             tensors[path] = set(header)
             if end != (folder / path).stat().st_size:
-                wrong[path] = "has another length than its header says"
+                wrong[path] = OTHER_LENGTH
     if wrong or INDEX not in paths:
         return wrong
     try:
         shard_of = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"]
         lacking = {shard for name, shard in shard_of.items() if name not in tensors.get(shard, ())}
     except (ValueError, KeyError, TypeError, AttributeError):
-        return {INDEX: "cannot be read as what its name says"}
-    return dict.fromkeys(lacking, "lacks tensors that the index names")
+        return {INDEX: UNREADABLE}
+    return dict.fromkeys(lacking, LACKS_TENSORS)
 
 
 def read_header(path: Path) -> tuple[dict[str, dict], int]:

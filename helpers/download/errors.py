@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from helpers import CourseError
+from helpers.language import say
 
 
 @dataclass(frozen=True)
@@ -18,18 +19,31 @@ class Advice:
         return self.in_terminal or self.in_python
 
 
-#: Where the folder of the models cannot be used, or has no room.
-ANOTHER_DISK = Advice("pass cache_dir='/another/disk'", "pass --cache-dir /another/disk")
-AGAIN = "run this again, it goes on where it stopped"
+def another_disk() -> Advice:
+    """Where the folder of the models cannot be used, or has no room."""
+    return Advice(say("pass cache_dir='/another/disk'"), say("pass --cache-dir /another/disk"))
+
+
+def run_again() -> Advice:
+    """Where another try helps."""
+    return Advice(say("run this again, it goes on where it stopped"))
 
 
 class DownloadError(CourseError):
-    """One sentence: what is wrong, the advice, and an end; `in_terminal` has the advice with flags."""
+    """One sentence with advice in it; `in_terminal` is the same sentence, with flags in the advice.
 
-    def __init__(self, what: str, advice: Advice, end: str = "."):
-        super().__init__(what + advice.in_python + end)
-        self.in_terminal = what + advice.with_flags + end
+    `sentence`: marked with `to_say`; its field `cure` takes the advice, `values` are for the other fields.
+    """
+
+    def __init__(self, sentence: str, advice: Advice, /, **values: object):
+        super().__init__(say(sentence, cure=advice.in_python, **values))
+        self.in_terminal = say(sentence, cure=advice.with_flags, **values)
 
 
 class NoNetworkError(DownloadError):
     """The hub cannot be reached: a copy that is on this disk has to do."""
+
+
+def without_stop(sentence: object) -> str:
+    """A sentence as a part of another one, in brackets: its full stop, of either language, is left out."""
+    return str(sentence).rstrip(".。")

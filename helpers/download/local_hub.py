@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from helpers import EMBEDDED_MODEL, REAL_MODEL_ID
+from helpers.language import say
 from helpers.model_names import EMBEDDED_MODEL_ID, same_model
 
 PIECE = 2**18  # bytes sent at once
@@ -131,7 +132,9 @@ class LocalHub(ThreadingHTTPServer):
         port: int = 0,
     ):
         if same_model(model_id, REAL_MODEL_ID):
-            raise ValueError(f"The local hub serves a stand-in, which must not be called {REAL_MODEL_ID}.")
+            raise ValueError(
+                say("The local hub serves a stand-in, which must not be called {model}.", model=REAL_MODEL_ID)
+            )
         super().__init__(("127.0.0.1", port), Handler)
         self.folder = Path(folder)
         self.model_id = model_id
@@ -218,5 +221,10 @@ def set_environment(values: dict[str, str | None]) -> None:
 
 if __name__ == "__main__":
     with LocalHub(port=8733) as hub:
-        print(f"A stand-in for modelscope.cn, on this machine only. Its one model is {hub.model_id}, a toy.")
-        input(f"Settings for a client: {hub.environment}. Enter stops the hub.\n")
+        print(
+            say(
+                "A stand-in for modelscope.cn, on this machine only. Its one model is {model}, a toy.",
+                model=hub.model_id,
+            )
+        )
+        input(say("Settings for a client: {settings}. Enter stops the hub.\n", settings=hub.environment))

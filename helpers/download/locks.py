@@ -16,6 +16,7 @@ from helpers.compat import client_lock_file
 from helpers.download.manifest import ModelFile
 from helpers.download.place import Place
 from helpers.download.progress import STEP, time_text, waiting
+from helpers.language import say
 
 
 @dataclass(frozen=True)
@@ -26,25 +27,24 @@ class Holder:
     command: str
     seconds: float
 
-    def __str__(self) -> str:
-        return f"process {self.pid} ({self.command}, running for {time_text(self.seconds)})"
-
 
 def wait_for_others(place: Place, files: list[ModelFile]) -> None:
     """Wait until no other process fetches any of these files, and say for whom. Ctrl-C ends the waiting."""
-    told = set()
+    told = set()  # numbers of processes; None for one that cannot be seen
     while True:
         held = first_held(place, files)
         if held is None:
             return
         holder = find_holder(held)
-        name = "another process"
+        pid = None
+        what = say("waiting for another process")
         if holder is not None:
-            name = f"process {holder.pid}"
-        if name not in told:
+            pid = holder.pid
+            what = say("waiting for process {pid}", pid=pid)
+        if pid not in told:
             print(describe(holder, held), flush=True)
-            told.add(name)
-        with waiting(f"waiting for {name}"):
+            told.add(pid)
+        with waiting(what):
             while is_held(held):
                 time.sleep(STEP)
 
@@ -92,18 +92,30 @@ def is_held(lock: Path) -> bool:
 def describe(holder: Holder | None, lock: Path) -> str:
     """One sentence: who is at work, since when, and how to end it."""
     if holder is None:
-        return (
+        return say(
             "Another process, which cannot be seen from here, is downloading this model: waiting for it "
-            f"(Ctrl-C stops the waiting; if there is none any more, delete {lock})."
+            "(Ctrl-C stops the waiting; if there is none any more, delete {lock}).",
+            lock=lock,
         )
-    end = f"`kill {holder.pid}` ends it"
+    values = {"pid": holder.pid, "command": holder.command, "time": time_text(holder.seconds)}
     if holder.pid == os.getpid():
-        end = "that is this very program: restart it, in a notebook its kernel"
-    elif "ipykernel" in holder.command:
-        end = "it is a notebook's kernel: interrupt it there, or shut it down"
-    return (
-        f"{str(holder).capitalize()} is downloading this model: waiting for it, nothing is fetched twice "
-        f"(Ctrl-C stops the waiting; {end}, and what has arrived stays)."
+        return say(
+            "Process {pid} ({command}, running for {time}) is downloading this model: waiting for it, "
+            "nothing is fetched twice (Ctrl-C stops the waiting; that is this very program: restart it, in a "
+            "notebook its kernel, and what has arrived stays).",
+            **values,
+        )
+    if "ipykernel" in holder.command:
+        return say(
+            "Process {pid} ({command}, running for {time}) is downloading this model: waiting for it, "
+            "nothing is fetched twice (Ctrl-C stops the waiting; it is a notebook's kernel: interrupt it "
+            "there, or shut it down, and what has arrived stays).",
+            **values,
+        )
+    return say(
+        "Process {pid} ({command}, running for {time}) is downloading this model: waiting for it, nothing is "
+        "fetched twice (Ctrl-C stops the waiting; `kill {pid}` ends it, and what has arrived stays).",
+        **values,
     )
 
 
@@ -159,7 +171,7 @@ def is_running(pid: int) -> bool:
 
 def read_process(pid: int) -> Holder:
     """Command line and age of a process; what cannot be read is left open."""
-    command = "its command cannot be read"
+    command = say("its command cannot be read")
     seconds = 0.0
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")

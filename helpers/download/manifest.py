@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from helpers import CourseError
+from helpers.language import say
 
 NAME = ".course-manifest.json"
 
@@ -78,11 +79,16 @@ def safe_file(folder: Path, path: str, size: int, sha256: str, mtime_ns: int = 0
     """A file of a list, once it is sure to land inside the folder and to have a usable size and sha256."""
     if not is_safe_path(folder, path):
         raise CourseError(
-            f"The list of files holds the unsafe path {path[:80]!r}, so nothing was downloaded."
+            say(
+                "The list of files holds the unsafe path {path!r}, so nothing was downloaded.", path=path[:80]
+            )
         )
     if type(size) is not int or size < 0 or not re.fullmatch(r"[0-9a-f]{64}|", sha256):
         raise CourseError(
-            f"The list of files has no usable size or sha256 for {path}, so nothing was downloaded."
+            say(
+                "The list of files has no usable size or sha256 for {path}, so nothing was downloaded.",
+                path=path,
+            )
         )
     return ModelFile(path, size, sha256, mtime_ns)
 

@@ -16,6 +16,7 @@ from urllib3.exceptions import LocationParseError
 
 from helpers.download.errors import Advice, DownloadError, NoNetworkError
 from helpers.download.progress import waiting
+from helpers.language import say, to_say
 
 PATIENCE = 3  # seconds for a connection
 #: Errors of the operating system where no way leads to the other side.
@@ -48,7 +49,7 @@ def proxy() -> tuple[str, str]:
     for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY"):
         if os.environ.get(name) == value:
             return value, name
-    return value, "a setting of this system"
+    return value, say("a setting of this system")
 
 
 def proxy_is_set() -> bool:
@@ -60,8 +61,9 @@ def proxy_words() -> str:
     """The proxy in words, without the password that may be in its address."""
     value, variable = proxy()
     if not value:
-        return "a proxy"
-    return f"the proxy {without_password(value)} (set by {variable})"
+        return say("a proxy")
+    address = without_password(value)
+    return say("the proxy {address} (set by {variable})", address=address, variable=variable)
 
 
 def without_password(address: str) -> str:
@@ -84,8 +86,10 @@ def read_address(text: str, variable: str, schemes: tuple[str, ...]) -> Address:
     is_padded = text != text.strip()  # the client would not take the blanks away
     if is_padded or scheme not in schemes or not re.fullmatch(r"[\w.:-]+", host) or not port:
         raise DownloadError(
-            f"{variable} is set to {without_password(text)!r}, which is no address: ",
-            Advice(f"correct it ({schemes[0]}://host:port) or unset it"),
+            to_say("{variable} is set to {address!r}, which is no address: {cure}."),
+            Advice(say("correct it ({scheme}://host:port) or unset it", scheme=schemes[0])),
+            variable=variable,
+            address=without_password(text),
         )
     return Address(scheme, host, port, variable)
 
@@ -99,9 +103,13 @@ def first_stop() -> Address:
     stop = read_address(value, variable, ("http", "https", "socks5", "socks5h", "socks4", "socks4a"))
     if stop.scheme.startswith("socks") and importlib.util.find_spec("socks") is None:
         raise DownloadError(
-            f"The proxy {without_password(value)} (set by {variable}) speaks SOCKS, for which a package is "
-            "missing: ",
-            Advice(f"pip install pysocks, or unset {variable}"),
+            to_say(
+                "The proxy {address} (set by {variable}) speaks SOCKS, for which a package is missing: "
+                "{cure}."
+            ),
+            Advice(say("pip install pysocks, or unset {variable}", variable=variable)),
+            address=without_password(value),
+            variable=variable,
         )
     return stop
 
@@ -122,24 +130,36 @@ def connect() -> None:
             outcome.append(error)
 
     thread = threading.Thread(target=attempt, daemon=True)
-    with waiting(f"connecting to {stop.host}"):
+    with waiting(say("connecting to {host}", host=stop.host)):
         thread.start()
         thread.join(PATIENCE)
-    if outcome == [None]:
-        return
-    why = "no answer within 3 seconds"
-    if outcome and isinstance(outcome[0], socket.gaierror | UnicodeError):
-        why = "no such name is known"
-    elif outcome and isinstance(outcome[0], ConnectionRefusedError):
-        why = f"nothing listens at port {stop.port}"
-    elif outcome and getattr(outcome[0], "errno", None) in NO_WAY_ERRORS:
-        why = "this machine has no way there"
+    if not outcome:
+        raise no_connection(stop, None)
+    if outcome[0] is not None:
+        raise no_connection(stop, outcome[0])
+
+
+def no_connection(stop: Address, error: Exception | None) -> NoNetworkError:
+    """The sentence for a connection that did not come about; `error`: None where nobody answered in time."""
+    why = say("no answer within {seconds} seconds", seconds=PATIENCE)
+    if isinstance(error, socket.gaierror | UnicodeError):
+        why = say("no such name is known")
+    elif isinstance(error, ConnectionRefusedError):
+        why = say("nothing listens at port {port}", port=stop.port)
+    elif getattr(error, "errno", None) in NO_WAY_ERRORS:
+        why = say("this machine has no way there")
     if stop.variable == "MODELSCOPE_ENDPOINT":
-        cure = "check the network and the proxy settings"
+        cure = say("check the network and the proxy settings")
         if os.environ.get("MODELSCOPE_ENDPOINT"):
-            cure = "check the network and MODELSCOPE_ENDPOINT"
-        raise NoNetworkError(f"No connection to {stop.host} ({why}): ", Advice(cure))
-    raise NoNetworkError(
-        f"No connection to the proxy {stop.host}:{stop.port} that {stop.variable} sets ({why}): ",
-        Advice(f"start it, or unset {stop.variable}"),
+            cure = say("check the network and MODELSCOPE_ENDPOINT")
+        return NoNetworkError(
+            to_say("No connection to {host} ({why}): {cure}."), Advice(cure), host=stop.host, why=why
+        )
+    return NoNetworkError(
+        to_say("No connection to the proxy {host}:{port} that {variable} sets ({why}): {cure}."),
+        Advice(say("start it, or unset {variable}", variable=stop.variable)),
+        host=stop.host,
+        port=stop.port,
+        variable=stop.variable,
+        why=why,
     )

@@ -9,6 +9,7 @@ bytes. Every error is a CourseError of one sentence.
 """
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from helpers.download.manifest import Manifest, ModelFile
 from helpers.download.place import Place, cache_around, locate
 from helpers.download.progress import size_text
 from helpers.download.transfer import no_space, transfer
+from helpers.language import say, to_say
 from helpers.model_names import canonical_id, same_model
 from helpers.settings import record_file
+from helpers.terminal import in_a_row, names_of
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,22 @@ class DownloadPlan:
     def __str__(self) -> str:
         minutes = self.remaining / (self.speed * 1e6) / 60
         here = self.total - self.remaining
-        return (
-            f"{len(self.files)} files, {size_text(self.total)}, here already {size_text(here)}\n"
-            f"to download {size_text(self.remaining)}, {minutes:.1f} minutes at {self.speed} MB/s\n"
-            f"free on this disk {size_text(self.free)}"
+        lines = (
+            say(
+                "{count} files, {total}, here already {here}",
+                count=len(self.files),
+                total=size_text(self.total),
+                here=size_text(here),
+            ),
+            say(
+                "to download {remaining}, {minutes:.1f} minutes at {speed} MB/s",
+                remaining=size_text(self.remaining),
+                minutes=minutes,
+                speed=self.speed,
+            ),
+            say("free on this disk {free}", free=size_text(self.free)),
         )
+        return "\n".join(lines)
 
 
 def plan_download(
@@ -59,8 +73,12 @@ def plan_download(
     Writes nothing. CourseError if something stands in the way, such as too small a disk.
     """
     if not speed > 0:
-        raise DownloadError(f"A speed of {speed} MB/s is none: ", Advice("give speed=10", "give --speed 10"))
-    with one_sentence("The download cannot be planned"):
+        raise DownloadError(
+            to_say("A speed of {speed} MB/s is none: {cure}."),
+            Advice(say("give speed=10"), say("give --speed 10")),
+            speed=speed,
+        )
+    with one_sentence(to_say("The download cannot be planned: {cause} ({cure}).")):
         place = locate(model, revision, cache_dir)
         files = list_files(place.model_id, place.revision, place.folder)
         return make_plan(place, files, speed)
@@ -75,7 +93,7 @@ def download(
     download goes on where it stopped. Without network, a complete copy from before is used. Only the real
     model is recorded for `choose_model()`.
     """
-    with one_sentence("The download stopped"):
+    with one_sentence(to_say("The download stopped: {cause} ({cure}).")):
         # 1. Where it goes, and what is known of that place.
         place = locate(model, revision, cache_dir)
         known = manifest.read(place.folder)
@@ -85,7 +103,7 @@ def download(
         except NoNetworkError as error:
             if not is_of(known, place):
                 raise
-            print(f"{error} Using the copy on disk.")
+            print(in_a_row(str(error), say("Using the copy on disk.")))
             return verify(place.folder)
         make_plan(place, files)  # refuses if the disk is too small
         # 3. What of it is here, and right.
@@ -115,8 +133,10 @@ def verify(folder: str | Path, full: bool = False, repair: bool = False, model_i
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise CourseError(f"There is no folder {folder}: correct the path, or run download.")
-    with one_sentence("The check stopped"):
+        raise CourseError(
+            say("There is no folder {folder}: correct the path, or run download.", folder=folder)
+        )
+    with one_sentence(to_say("The check stopped: {cause} ({cure}).")):
         known = manifest.read(folder)
         wanted = known or adopt(folder, model_id, repair)
         place = place_of(folder, wanted)
@@ -174,7 +194,12 @@ def tell_damaged(found: Comparison, known: Manifest | None, files: list[ModelFil
         return
     damaged = [file.path for file in files if file.path in found.wrong and file in known.files]
     if damaged:
-        print(f"Wrong, and fetched again: {', '.join(sorted(damaged))}")
+        say_fetched_again(damaged)
+
+
+def say_fetched_again(paths: Iterable[str]) -> None:
+    """Name files that are here and wrong."""
+    print(say("Wrong, and fetched again: {paths}", paths=names_of(sorted(paths))))
 
 
 def different(some: list[ModelFile], others: list[ModelFile]) -> bool:
@@ -200,10 +225,15 @@ def mend(place: Place, found: Comparison, wanted: Manifest) -> None:
     """Fetch the wrong files of a folder again, and check it; CourseError where no hub has them."""
     if not wanted.revision:
         raise CourseError(
-            f"{len(found.wrong)} of {len(wanted.files)} files wrong, {min(found.wrong)} first, and this "
-            "folder is from no hub that the course knows: get them anew from where it comes from."
+            say(
+                "{wrong} of {all} files wrong, {path} first, and this folder is from no hub that the course "
+                "knows: get them anew from where it comes from.",
+                wrong=len(found.wrong),
+                all=len(wanted.files),
+                path=min(found.wrong),
+            )
         )
-    print(f"Wrong, and fetched again: {', '.join(sorted(found.wrong))}")
+    say_fetched_again(found.wrong)
     files = [file for file in wanted.files if file.path in found.wrong]
     transfer(place, files, files, found.times)
     check(place.folder, wanted.files)
@@ -213,8 +243,11 @@ def files_wrong(wrong: dict[str, str], files: list[ModelFile]) -> DownloadError:
     """The sentence for files that are not as they should be: how many, one of them, and what helps."""
     path = min(wrong)
     return DownloadError(
-        f"{len(wrong)} of {len(files)} files wrong, {path} {wrong[path]}: ",
-        Advice("verify with repair=True", "verify with --repair"),
+        to_say("{wrong} of {all} files wrong, {what}: {cure}."),
+        Advice(say("verify with repair=True"), say("verify with --repair")),
+        wrong=len(wrong),
+        all=len(files),
+        what=say(wrong[path], path=path),
     )
 
 
@@ -223,7 +256,12 @@ def with_hashes(folder: Path, files: list[ModelFile]) -> list[ModelFile]:
     unlisted = [file.path for file in files if not file.sha256]
     if not unlisted:
         return files
-    print(f"{len(unlisted)} files have no sha256 in the hub's list: only their size could be checked.")
+    print(
+        say(
+            "{count} files have no sha256 in the hub's list: only their size could be checked.",
+            count=len(unlisted),
+        )
+    )
     hashes = hash_files(folder, unlisted)
     return [replace(file, sha256=file.sha256 or hashes[file.path]) for file in files]
 
@@ -234,8 +272,13 @@ def check(folder: Path, files: list[ModelFile]) -> None:
     if wrong:
         path = min(wrong)
         raise CourseError(
-            f"{len(wrong)} of {len(files)} files wrong, {path} {wrong[path]}, although they are what the hub "
-            "lists: the model is damaged there, take another one or another revision."
+            say(
+                "{wrong} of {all} files wrong, {what}, although they are what the hub lists: the model is "
+                "damaged there, take another one or another revision.",
+                wrong=len(wrong),
+                all=len(files),
+                what=say(wrong[path], path=path),
+            )
         )
 
 
@@ -243,14 +286,25 @@ def record(folder: Path, checked: Manifest, found: Comparison, known: Manifest |
     """Write the manifest where something is new, say that the model is complete, and record the real one."""
     checked = replace(checked, model_id=canonical_id(checked.model_id))
     if found.hashed or found.wrong or checked != known:
-        with one_sentence(f"All files are here, but the manifest cannot be written into {folder}"):
+        sentence = to_say(
+            "All files are here, but the manifest cannot be written into {folder}: {cause} ({cure})."
+        )
+        with one_sentence(sentence, folder=folder):
             manifest.write(folder, checked)
     total = sum(file.size for file in checked.files)
-    note = ""
+    values = {
+        "name": checked.model_id or folder.name,
+        "count": len(checked.files),
+        "size": size_text(total),
+    }
     if found.hashed and not found.wrong:
-        note = f" ({found.hashed} hashed now)"
-    name = checked.model_id or folder.name
-    print(f"{name}: {len(checked.files)} files, {size_text(total)}, complete{note}")
+        print(
+            say(
+                "{name}: {count} files, {size}, complete ({hashed} hashed now)", hashed=found.hashed, **values
+            )
+        )
+    else:
+        print(say("{name}: {count} files, {size}, complete", **values))
     if checked.model_id == REAL_MODEL_ID:
         record_real(folder, checked.revision)
     return folder
@@ -264,7 +318,11 @@ def record_real(folder: Path, revision: str) -> None:
     except OSError as error:
         fault = explain(error)
         raise CourseError(
-            f"The model is complete, but {record_file()} cannot be written ({fault.cause}), so the notebooks "
-            "will not find it by themselves: mend that and run verify, or set "
-            f"COURSE_MODEL={folder.resolve()}."
+            say(
+                "The model is complete, but {record} cannot be written ({cause}), so the notebooks will not "
+                "find it by themselves: mend that and run verify, or set COURSE_MODEL={folder}.",
+                record=record_file(),
+                cause=fault.cause,
+                folder=folder.resolve(),
+            )
         ) from error

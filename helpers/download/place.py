@@ -8,6 +8,7 @@ from pathlib import Path
 from modelscope_hub import CacheNotFound, HubApi, HubConfig
 
 from helpers import CourseError
+from helpers.language import say
 from helpers.model_names import canonical_id, read_id, resolve, same_model
 from helpers.settings import model_cache
 
@@ -40,10 +41,13 @@ def locate(model: str, revision: str, cache_dir: str | Path | None = None) -> Pl
     model_id = resolve(model).model_id
     if model_id is None:
         raise CourseError(
-            f"{model} is a folder: to download, name a model as owner/name, to check it, use verify."
+            say(
+                "{model} is a folder: to download, name a model as owner/name, to check it, use verify.",
+                model=model,
+            )
         )
     if not re.fullmatch(r"\w[\w.-]*", revision):
-        raise CourseError(f"A revision is a word like master: {revision!r}?")
+        raise CourseError(say("A revision is a word like master: {revision!r}?", revision=revision))
     cache = model_cache(cache_dir)
     places = []
     for spelling in spellings(model_id, cache):

@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from tqdm.auto import tqdm
 
 from helpers import GB
+from helpers.language import say
 
 QUIET = 1  # seconds; a bar that would be gone by then is not drawn
 SILENT = 2  # seconds; a wait that is over by then is not announced
 STEP = 0.5  # seconds between two looks
+MINUTE = 60  # seconds
+HOUR = 60 * MINUTE
 
 
 def size_text(count: float) -> str:
@@ -23,10 +26,11 @@ def size_text(count: float) -> str:
 
 def time_text(seconds: float) -> str:
     """A time for reading, in seconds, minutes or hours."""
-    for unit, length in (("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    if seconds >= 2 * HOUR:
+        return say("{count:.0f} hours", count=seconds / HOUR)
+    if seconds >= 2 * MINUTE:
+        return say("{count:.0f} minutes", count=seconds / MINUTE)
+    return say("{count:.0f} seconds", count=seconds)
 
 
 def byte_bar(total: int, here: int = 0, what: str = "", delay: float = QUIET) -> tqdm:
@@ -64,7 +68,7 @@ def waiting(what: str) -> Iterator[None]:
             return
         if not lines:
             lines.append(tqdm(bar_format="{desc}", leave=False))
-        lines[0].set_description_str(f"{what}, {time_text(seconds)}")
+        lines[0].set_description_str(say("{what}, {time}", what=what, time=time_text(seconds)))
 
     try:
         with every_half_second(show):

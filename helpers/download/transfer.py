@@ -23,6 +23,7 @@ from helpers.download.manifest import ModelFile
 from helpers.download.network import connect
 from helpers.download.place import Place
 from helpers.download.progress import QUIET, byte_bar, every_half_second, size_text, time_text
+from helpers.language import say, to_say
 from helpers.settings import DATA_DISK, has_data_disk
 
 logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)  # the course's sentences replace its log
@@ -46,7 +47,13 @@ def transfer(place: Place, wanted: list[ModelFile], whole: list[ModelFile], time
         raise not_arrived(error, place, whole) from error
     except KeyboardInterrupt:
         here = sum(file.bytes_in(place.folder) for file in whole)
-        print(f"Stopped with {size_text(here)} of {size_text(bar.total)} on disk: run this again to go on.")
+        print(
+            say(
+                "Stopped with {here} of {total} on disk: run this again to go on.",
+                here=size_text(here),
+                total=size_text(bar.total),
+            )
+        )
         raise
 
 
@@ -82,8 +89,14 @@ def not_arrived(error: FileDownloadError, place: Place, whole: list[ModelFile]) 
             return no_space(missing, shutil.disk_usage(place.folder).free, place.cache)
     path = min(causes)
     fault = explain(causes[path])
-    count = f"{len(causes)} of {len(whole)} files did not arrive"
-    return DownloadError(f"{count}, {path}: {fault.cause} (", fault.cure, "); the rest is kept.")
+    return DownloadError(
+        to_say("{count} of {all} files did not arrive, {path}: {cause} ({cure}); the rest is kept."),
+        fault.cure,
+        count=len(causes),
+        all=len(whole),
+        path=path,
+        cause=fault.cause,
+    )
 
 
 def no_space(needed: int, free: int, cache: Path) -> DownloadError:
@@ -92,8 +105,12 @@ def no_space(needed: int, free: int, cache: Path) -> DownloadError:
     if has_data_disk() and not cache.is_relative_to(DATA_DISK):
         other = str(DATA_DISK)
     return DownloadError(
-        f"{size_text(needed)} are to come and the disk has {size_text(free)} free: ",
-        Advice(f"pass cache_dir={other!r}", f"pass --cache-dir {other}"),
+        to_say("{needed} are to come and the disk has {free} free: {cure}."),
+        Advice(
+            say("pass cache_dir={folder!r}", folder=other), say("pass --cache-dir {folder}", folder=other)
+        ),
+        needed=size_text(needed),
+        free=size_text(free),
     )
 
 
@@ -146,7 +163,8 @@ class TransferBar:
             self.bar = byte_bar(self.total, here, delay=0)
         self.bar.update(here - self.bar.n)
         complete = sum(self.counted[path] == size for path, size in self.sizes.items())
-        self.bar.set_postfix_str(f"{complete}/{len(self.sizes)} files", refresh=False)
+        count = say("{complete}/{all} files", complete=complete, all=len(self.sizes))
+        self.bar.set_postfix_str(count, refresh=False)
         self.bar.set_description_str(self.explanation(now - self.last_byte))
 
     def explanation(self, still: float) -> str:
@@ -154,12 +172,21 @@ class TransferBar:
         if still < STILL:
             return ""
         if self.resuming:
-            return f"hashing the parts of {len(self.resuming)} files that are here, {time_text(still)}"
+            return say(
+                "hashing the parts of {count} files that are here, {time}",
+                count=len(self.resuming),
+                time=time_text(still),
+            )
         missing = [file for file in self.files if self.counted[file.path] < file.size]
         other = other_holder(self.place, missing)
         if other is not None:
-            return f"waiting for {other}"
-        return f"no bytes for {time_text(still)}, the client tries again by itself"
+            return say(
+                "waiting for process {pid} ({command}, running for {time})",
+                pid=other.pid,
+                command=other.command,
+                time=time_text(other.seconds),
+            )
+        return say("no bytes for {time}, the client tries again by itself", time=time_text(still))
 
     def __enter__(self) -> "TransferBar":
         self.drawing = every_half_second(self.show)

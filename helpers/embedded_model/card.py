@@ -1,13 +1,21 @@
 """Write the model card from `training_results.json`: `python -m helpers.embedded_model.card`.
 
-No figure of the card is typed by hand; the text around them is `corpus/card.md`.
+No figure of the card is typed by hand; the text around them is `corpus/card.md` and `corpus/card.zh.md`. The
+words in the tables are translated by `corpus/card_words.json`: both cards are written at once, so their
+language is not that of the reader, as it is in the messages of the course.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from helpers import EMBEDDED_MODEL
 from helpers.embedded_model import corpus
+from helpers.language import CHINESE, ENGLISH
+
+Word = Callable[[str], str]  # an English word or sentence of the tables -> the same in the card's language
+#: Where the card of each language is written, and the text around its figures.
+FILES = {ENGLISH: ("README.md", "card.md"), CHINESE: ("README.zh.md", "card.zh.md")}
 
 # What the course asks of the model: share of right answers.
 FLOORS = {
@@ -24,15 +32,22 @@ FLOORS = {
 LONG_CHAT_LOSS = 0.05  # as the eighth turn the share of right answers may be that much lower
 
 
+def words_of(language: str) -> Word:
+    """How the tables are said in a language. A word that is not translated is a KeyError."""
+    if language == ENGLISH:
+        return str
+    return corpus.read("card_words").__getitem__
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def of(counts: list[int]) -> str:
+def of(counts: list[int], word: Word) -> str:
     """Such as "66 of 68"."""
-    return f"{counts[0]} of {counts[1]}"
+    return word("{right} of {all}").format(right=counts[0], all=counts[1])
 
 
 def with_all_outside(figures: dict[str, list[int]]) -> dict[str, list[int]]:
@@ -41,7 +56,7 @@ def with_all_outside(figures: dict[str, list[int]]) -> dict[str, list[int]]:
     return figures | {"Outside questions": [sum(column) for column in zip(*languages, strict=True)]}
 
 
-def answers_table(results: dict) -> str:
+def answers_table(results: dict, word: Word) -> str:
     """Right answers, with the floor where there is one, and whether it is met."""
     reached = with_all_outside(results["held_out"])
     bare = with_all_outside(results["without_penalty"])
@@ -50,80 +65,83 @@ def answers_table(results: dict) -> str:
         floor = met = ""
         if name in FLOORS:
             floor = f"{FLOORS[name]:.0%}"
-            met = "yes" if counts[0] >= FLOORS[name] * counts[1] else "**no**"
+            met = word("yes") if counts[0] >= FLOORS[name] * counts[1] else word("**no**")
         share = f"{counts[0] / counts[1]:.1%}"
-        rows.append([name, of(counts), share, of(bare[name]), floor, met])
-    return table(["Held-out questions", "Right", "Share", "Without penalty", "Asked", "Met"], rows)
+        rows.append([word(name), of(counts, word), share, of(bare[name], word), floor, met])
+    head = ["Held-out questions", "Right", "Share", "Without penalty", "Asked", "Met"]
+    return table([word(title) for title in head], rows)
 
 
-def routing_table(results: dict) -> str:
+def routing_table(results: dict, word: Word) -> str:
     """Information and least use for each layer."""
     layers = [str(layer) for layer in range(len(results["information"]))]
     return table(
-        ["Layer", *layers],
+        [word("Layer"), *layers],
         [
-            ["Information", *[f"{value:.2f}" for value in results["information"]]],
-            ["Least used", *[f"{value:.2f}" for value in results["least_used"]]],
+            [word("Information"), *[f"{value:.2f}" for value in results["information"]]],
+            [word("Least used"), *[f"{value:.2f}" for value in results["least_used"]]],
         ],
     )
 
 
-def losses_table(results: dict) -> str:
+def losses_table(results: dict, word: Word) -> str:
     """The loss that each kind gains without one expert, and without three of four."""
     kinds = list(corpus.KINDS)
     silenced = results["silenced"]
-    name = f"Expert {silenced['expert']} of layer {silenced['layer']} silenced"
+    name = word("Expert {expert} of layer {layer} silenced")
+    name = name.format(expert=silenced["expert"], layer=silenced["layer"])
     rows = [
-        ["(Loss of the intact model)", *[f"{results['intact'][kind]:.2f}" for kind in kinds]],
+        [word("(Loss of the intact model)"), *[f"{results['intact'][kind]:.2f}" for kind in kinds]],
         [name, *[f"{silenced['loss_added'][kind]:+.2f}" for kind in kinds]],
-        ["Top-1 in every layer", *[f"{results['top_1'][kind]:+.2f}" for kind in kinds]],
+        [word("Top-1 in every layer"), *[f"{results['top_1'][kind]:+.2f}" for kind in kinds]],
     ]
-    return table(["", *[kind.capitalize() for kind in kinds]], rows)
+    return table(["", *[word(kind).capitalize() for kind in kinds]], rows)
 
 
-def comparison(results: dict) -> str:
+def comparison(results: dict, word: Word) -> str:
     """The routing with and without the reward for experts that specialise, after the same number of steps."""
     if "comparison" not in results:
-        return "A model without the reward for experts that specialise was not trained for this comparison."
+        return word(
+            "A model without the reward for experts that specialise was not trained for this comparison."
+        )
     runs = results["comparison"]
     layers = [str(layer) for layer in range(len(runs["with"]))]
-    rows = [
-        [f"{name.capitalize()} the reward", *[f"{value:.2f}" for value in runs[name]]]
-        for name in ("with", "without")
-    ]
-    steps = results["training"]["steps"]
-    return (
-        f"The same information after {runs['steps']:,} of the {steps:,} steps, in the run of the shipped "
-        "weights and in one that differs only in having no reward for experts that specialise:\n\n"
-        + table(["Layer", *layers], rows)
+    rows = []
+    for name, run in (("With the reward", runs["with"]), ("Without the reward", runs["without"])):
+        rows.append([word(name), *[f"{value:.2f}" for value in run]])
+    sentence = word(
+        "The same information after {short:,} of the {steps:,} steps, in the run of the shipped weights and "
+        "in one that differs only in having no reward for experts that specialise:"
     )
+    sentence = sentence.format(short=runs["steps"], steps=results["training"]["steps"])
+    return sentence + "\n\n" + table([word("Layer"), *layers], rows)
 
 
-def chats_table(results: dict) -> str:
+def chats_table(results: dict, word: Word) -> str:
     """Right answers after other turns, and the length of the chats."""
     rows = []
     for before, row in results["chats"].items():
-        rows.append([before, f"{row['tokens']:,}", of(row["right"])])
-    return table(["Turns before", "Tokens on average", "Right"], rows)
+        rows.append([before, f"{row['tokens']:,}", of(row["right"], word)])
+    return table([word(title) for title in ("Turns before", "Tokens on average", "Right")], rows)
 
 
-def sampling_table(results: dict) -> str:
+def sampling_table(results: dict, word: Word) -> str:
     """What sampling does at each temperature."""
     rows = []
     for temperature, row in results["sampling"].items():
         shares = [f"{row[key]:.0%}" for key in ("right", "differ", "same")]
         rows.append([temperature, *shares])
     head = ["Temperature", "Right answers", "Two or more right wordings", "All the same"]
-    return table(head, rows)
+    return table([word(title) for title in head], rows)
 
 
-def margins_table(results: dict) -> str:
+def margins_table(results: dict, word: Word) -> str:
     """The smallest margin in the answer to each typical question."""
-    rows = [[question, f"{value:.2f}"] for question, value in results["margins"].items()]
-    return table(["Question", "Smallest margin"], rows)
+    rows = [[f"`{question}`", f"{value:.2f}"] for question, value in results["margins"].items()]
+    return table([word("Question"), word("Smallest margin")], rows)
 
 
-def sizes() -> dict:
+def sizes(word: Word) -> dict:
     """The sizes of the model, and of the corpus."""
     config = corpus.read("recipe")["config"]
     return {
@@ -138,49 +156,52 @@ def sizes() -> dict:
         "positions": f"{config['max_position_embeddings']:,}",
         "subjects": len(corpus.ENTRIES["subject"]),
         "functions": len(corpus.ENTRIES["function"]),
-        "wordings": " to ".join(str(weight) for weight in corpus.WORDING_WEIGHTS),
+        "wordings": word(" to ").join(str(weight) for weight in corpus.WORDING_WEIGHTS),
         "first_subjects": corpus.FIRST_SUBJECTS,
-        "evener": " to ".join(str(weight) for weight in corpus.EVENER_WEIGHTS),
+        "evener": word(" to ").join(str(weight) for weight in corpus.EVENER_WEIGHTS),
     }
 
 
-def measured(results: dict) -> dict:
+def measured(results: dict, word: Word) -> dict:
     """What the model can do, as text."""
     margins = results["margins"]
     hardest = min(margins, key=margins.get)
-    entropy = [f"{kind} {value:.3f}" for kind, value in results["entropy"].items()]
+    entropy = [f"{word(kind)} {value:.3f}" for kind, value in results["entropy"].items()]
     return {
         "parameters": f"{results['parameters']:,}",
         "few": results["few"],
-        "answers": answers_table(results),
-        "chats": chats_table(results),
+        "answers": answers_table(results, word),
+        "chats": chats_table(results, word),
         "loss": f"{results['held_out_loss']:.3f}",
         "perplexity": f"{results['held_out_perplexity']:.2f}",
-        "sampling": sampling_table(results),
+        "sampling": sampling_table(results, word),
         "entropy": ", ".join(entropy),
         "margin": f"{margins[hardest]:.2f}",
         "margin_question": hardest,
         "margin_count": len(margins),
-        "margins": margins_table(results),
-        "routing": routing_table(results),
-        "comparison": comparison(results),
-        "losses": losses_table(results),
+        "margins": margins_table(results, word),
+        "routing": routing_table(results, word),
+        "comparison": comparison(results, word),
+        "losses": losses_table(results, word),
         "silent_expert": results["silenced"]["expert"],
         "silent_layer": results["silenced"]["layer"],
     }
 
 
-def text(results: dict) -> str:
-    """The card."""
+def text(results: dict, language: str = ENGLISH) -> str:
+    """The card in one language."""
     folder = Path(corpus.__file__).parent / "corpus"
-    template = (folder / "card.md").read_text(encoding="utf-8")
-    return template.format(**sizes(), **measured(results), **results["training"])
+    _name, template_name = FILES[language]
+    template = (folder / template_name).read_text(encoding="utf-8")
+    word = words_of(language)
+    return template.format(**sizes(word), **measured(results, word), **results["training"])
 
 
 def write(folder: Path) -> None:
-    """Write the card of the model in a folder, beside its `training_results.json`."""
+    """Write both cards of the model in a folder, beside its `training_results.json`."""
     results = json.loads((folder / "training_results.json").read_text(encoding="utf-8"))
-    (folder / "README.md").write_text(text(results), encoding="utf-8")
+    for language, (name, _template) in FILES.items():
+        (folder / name).write_text(text(results, language), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 `card` makes the card.
 """
 
-import argparse
 import json
 import math
 import random
@@ -17,8 +16,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from helpers import EMBEDDED_MODEL, CourseError
+from helpers.arguments import ArgumentParser
 from helpers.embedded_model import card, corpus
 from helpers.embedded_model.corpus import HELD_OUT, Turn
+from helpers.language import say
 
 ROWS = 64  # chats answered at once
 NEW_TOKENS = 160  # no answer of the corpus is that long
@@ -553,8 +554,14 @@ def compare(folder: Path, with_reward: Path, without_reward: Path) -> None:
     steps = steps_of(with_reward)
     if steps_of(without_reward) != steps:
         raise CourseError(
-            f"{without_reward} was trained {steps_of(without_reward)} steps and {with_reward} {steps}: "
-            "compare runs of one length, made with the same --stop-at."
+            say(
+                "{without} was trained {steps_without} steps and {with_reward} {steps}: compare runs of one "
+                "length, made with the same --stop-at.",
+                without=without_reward,
+                steps_without=steps_of(without_reward),
+                with_reward=with_reward,
+                steps=steps,
+            )
         )
     runs = {"steps": steps}
     turns = list(corpus.held_out_turns())
@@ -566,9 +573,12 @@ def compare(folder: Path, with_reward: Path, without_reward: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Add the comparison of two short runs to the model card.")
-    parser.add_argument("with_reward", type=Path, help="folder of `train --stop-at N`")
-    parser.add_argument("without_reward", type=Path, help="folder of the same with --without-reward")
+    parser = ArgumentParser(
+        "python -m helpers.embedded_model.measure",
+        say("Add the comparison of two short runs to the model card."),
+    )
+    parser.add_argument("with_reward", type=Path, help=say("folder of `train --stop-at N`"))
+    parser.add_argument("without_reward", type=Path, help=say("folder of the same with --without-reward"))
     arguments = parser.parse_args()
     compare(EMBEDDED_MODEL, arguments.with_reward, arguments.without_reward)
     card.write(EMBEDDED_MODEL)

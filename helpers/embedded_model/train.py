@@ -3,7 +3,6 @@
 A run that was stopped goes on from its last checkpoint when it is started again.
 """
 
-import argparse
 import json
 import os
 import random
@@ -19,7 +18,9 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2MoeConf
 from transformers.models.qwen2_moe.modeling_qwen2_moe import load_balancing_loss_func
 
 from helpers import EMBEDDED_MODEL
+from helpers.arguments import ArgumentParser
 from helpers.embedded_model import card, corpus, measure
+from helpers.language import say
 
 RECIPE = corpus.read("recipe")  # the contents of the configuration files
 SEED = 1
@@ -295,7 +296,7 @@ def run_steps(
         optimizer.load_state_dict(saved["optimizer"])
         first = saved["step"]
     encoder = ChatEncoder(tokenizer)
-    bar = {"initial": first, "total": steps, "desc": "training", "unit": "step"}
+    bar = {"initial": first, "total": steps, "desc": say("training"), "unit": say("step")}
     progress = tqdm(range(first, steps), **bar)
     for step in progress:
         rng = random.Random(f"{seed} {step}")  # no state to keep, so that a run can go on anywhere
@@ -357,11 +358,16 @@ def save(model: Qwen2MoeForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Pa
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Train and measure the embedded toy model of the course.")
-    parser.add_argument("--out", type=Path, default=EMBEDDED_MODEL, help="folder for the model files")
-    parser.add_argument("--seed", type=int, default=SEED, help="another seed makes another, similar model")
-    parser.add_argument("--stop-at", type=int, help="end after this many steps")
-    parser.add_argument("--without-reward", action="store_true", help="do not reward experts that specialise")
+    parser = ArgumentParser(
+        "python -m helpers.embedded_model.train",
+        say("Train and measure the embedded toy model of the course."),
+    )
+    parser.add_argument("--out", type=Path, default=EMBEDDED_MODEL, help=say("folder for the model files"))
+    seed_help = say("another seed makes another, similar model")
+    parser.add_argument("--seed", type=int, default=SEED, help=seed_help)
+    parser.add_argument("--stop-at", type=int, help=say("end after this many steps"))
+    reward_help = say("do not reward experts that specialise")
+    parser.add_argument("--without-reward", action="store_true", help=reward_help)
     arguments = parser.parse_args()
     chosen = PLAN
     if arguments.without_reward:

@@ -1,13 +1,16 @@
 """The check as a table, in a notebook and as `python -m helpers.environment` in a terminal."""
 
+import argparse
+import os
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from helpers import CourseError, settings
 from helpers.environment.checks import check
 from helpers.environment.hardware_checks import started_without_gpus
 from helpers.environment.machine import Machine, read_machine
-from helpers.environment.model_folder import folder_state
+from helpers.environment.model_folder import folder_state, missing_tokenizer
 from helpers.environment.model_size import ModelSize, size_of_folder
 from helpers.environment.planner import Planner, installed_planner
 from helpers.environment.verdicts import Check
@@ -143,22 +146,39 @@ def _named(model: str, why: str) -> Wanted:
                 model_id=name.model_id,
             )
         )
-    state = folder_state(name.folder).state
+    folder = Path(os.path.abspath(name.folder))  # "." has no name of its own
+    check_folder(folder)
+    return Wanted(size_of_folder(folder), folder.name, why)
+
+
+def check_folder(folder: Path) -> None:
+    """CourseError for a model folder that cannot be read or lacks something."""
+    name = folder.name or str(folder)
+    state = folder_state(folder).state
+    if state not in ("complete", "incomplete"):
+        raise CourseError(
+            say(
+                "The model folder {name} cannot be read: change its permissions, or download it again.",
+                name=name,
+            )
+        )
+    tokenizer = missing_tokenizer(folder)
+    if tokenizer and (folder / "config.json").is_file():
+        raise CourseError(
+            say(
+                "The model folder {name} has no {file}, so there is no tokenizer: "
+                "download it again, or use real.",
+                name=name,
+                file=tokenizer[0],
+            )
+        )
     if state == "incomplete":
         raise CourseError(
             say(
                 "The model folder {name} lacks files or parts of them: download it again, or use real.",
-                name=name.folder.name,
+                name=name,
             )
         )
-    if state != "complete":
-        raise CourseError(
-            say(
-                "The model folder {name} cannot be read: download it again, or use real.",
-                name=name.folder.name,
-            )
-        )
-    return Wanted(size_of_folder(name.folder), name.folder.name, why)
 
 
 def _planner_of_this_machine(machine: Machine) -> Planner | None:
@@ -170,13 +190,8 @@ def _planner_of_this_machine(machine: Machine) -> Planner | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the check; the exit code is 1 when something fails."""
-    parser = CommandParser(
-        prog="python -m helpers.environment",
-        description=say("Check whether this machine can run the course."),
-    )
-    parser.add_argument("--model", default="", help=say("real, embedded, or a model folder"))
-    options = parser.parse_args(arguments)
     try:
+        options = parse(arguments)
         checks = show_environment(model=options.model)
     except CourseError as error:
         print(error, file=sys.stderr)
@@ -184,3 +199,13 @@ def main(arguments: list[str] | None = None) -> int:
     if any(line.verdict == "fail" for line in checks):
         return 1
     return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The arguments of the command; CourseError if they cannot be understood."""
+    parser = CommandParser(
+        prog="python -m helpers.environment",
+        description=say("Check whether this machine can run the course."),
+    )
+    parser.add_argument("--model", default="", help=say("real, embedded, or a model folder"))
+    return parser.parse_args(arguments)

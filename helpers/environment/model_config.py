@@ -9,6 +9,7 @@ from pathlib import Path
 
 from helpers import CourseError
 from helpers.language import say
+from helpers.terminal import names_of
 
 #: Sizes that no decoder does without, by the name that transformers gives them, and the largest value that
 #: makes sense.
@@ -62,6 +63,34 @@ OTHER_NAMES = {
     "n_inner": "intermediate_size",
 }
 SHOWN = 100  # characters of a wrong value
+DTYPES = ("bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2")
+#: Kinds of rotary positions that transformers knows -> what each must have.
+ROPE_TYPES = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "yarn": ("factor",),
+    "longrope": ("short_factor", "long_factor"),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+    "proportional": (),
+    "su": ("short_factor", "long_factor"),  # older name of longrope
+    "mrope": (),
+}
+ROPE_NUMBERS = (
+    "rope_theta",
+    "factor",
+    "attention_factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "original_max_position_embeddings",
+    "partial_rotary_factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
+)
+LARGEST_NUMBER = 10**15
+ROPE_LISTS = ("short_factor", "long_factor")
 #: Settings, and files beside config.json, in which tools that quantize say so.
 QUANTIZED_SETTINGS = ("quantization_config", "compression_config")
 QUANTIZED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
@@ -74,9 +103,11 @@ def read_settings(path: Path) -> dict:
     except OSError as error:
         sentence = say("{path} cannot be read: {reason}: copy it again.", path=path, reason=error.strerror)
         raise CourseError(sentence) from error
-    except ValueError as error:
-        sentence = say("{path} cannot be read: {reason}: copy it again.", path=path, reason=error)
+    except json.JSONDecodeError as error:
+        sentence = say("{path} is no JSON, see its line {line}: copy it again.", path=path, line=error.lineno)
         raise CourseError(sentence) from error
+    except (ValueError, RecursionError) as error:
+        raise CourseError(say("{path} is no JSON: copy it again.", path=path)) from error
     if not isinstance(content, dict):
         raise CourseError(say("{path} is no JSON object, so it is no config: copy it again.", path=path))
     return content
@@ -87,6 +118,87 @@ def is_quantized(settings: dict, folder: Path | None = None) -> bool:
     if any(settings.get(name) is not None for name in QUANTIZED_SETTINGS):
         return True
     return folder is not None and any((folder / name).is_file() for name in QUANTIZED_FILES)
+
+
+def check_settings(settings: dict) -> None:
+    """CourseError if sizes, dtype or rotary positions in these settings make no sense."""
+    check_sizes(settings)
+    check_dtype(settings)
+    check_rope(settings)
+
+
+def check_dtype(settings: dict) -> None:
+    """CourseError if the dtype is not the name of one."""
+    for name in ("dtype", "torch_dtype"):
+        value = settings.get(name)
+        if value is not None and value not in DTYPES:
+            sentence = say(
+                "{name} is {value}, not one of {known}", name=name, value=show(value), known=names_of(DTYPES)
+            )
+            raise damaged_config(sentence)
+
+
+def check_rope(settings: dict) -> None:
+    """CourseError if what the settings say of the rotary positions is of a wrong kind."""
+    check_rope_number("rope_theta", settings.get("rope_theta"))
+    for name in ("rope_scaling", "rope_parameters"):
+        value = settings.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, dict):
+            raise damaged_config(
+                say("{name} is {value}, not an object in braces", name=name, value=show(value))
+            )
+        parts = [value]
+        if value and all(isinstance(part, dict) for part in value.values()):
+            parts = list(value.values())  # one for each kind of layer, as Gemma 3 has them
+        for part in parts:
+            check_rope_part(name, part)
+
+
+def check_rope_part(name: str, part: dict) -> None:
+    """CourseError if one object of rotary positions has an unknown type, or lacks what its type needs."""
+    kind = part.get("rope_type", part.get("type", "default"))
+    if not isinstance(kind, str) or kind not in ROPE_TYPES:
+        raise damaged_config(
+            say(
+                "{name} is of the type {value}, not one of {known}",
+                name=name,
+                value=show(kind),
+                known=names_of(list(ROPE_TYPES)),
+            )
+        )
+    missing = [key for key in ROPE_TYPES[kind] if part.get(key) is None]
+    if missing:
+        raise damaged_config(
+            say("{name} of the type {kind} has no {missing}", name=name, kind=kind, missing=names_of(missing))
+        )
+    for key in ROPE_NUMBERS:
+        check_rope_number(f"{name}.{key}", part.get(key))
+    for key in ROPE_LISTS:
+        numbers = part.get(key)
+        if numbers is not None and not (isinstance(numbers, list) and all(map(is_number, numbers))):
+            raise damaged_config(
+                say("{name} is {value}, not a list of numbers", name=f"{name}.{key}", value=show(numbers))
+            )
+
+
+def check_rope_number(name: str, value) -> None:
+    """CourseError if a setting of the rotary positions is there, and is no number above 0."""
+    if value is not None and not (is_number(value) and value > 0):
+        raise damaged_config(say("{name} is {value}, not a number above 0", name=name, value=show(value)))
+
+
+def is_number(value) -> bool:
+    """Whether a value of JSON is a number that makes sense: not infinite, and not "not a number"."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < LARGEST_NUMBER
+
+
+def show(value) -> str:
+    """A value as the config has it, and not too long."""
+    return json.dumps(value, default=str, ensure_ascii=False)[:SHOWN]
 
 
 def check_sizes(settings: dict) -> None:
@@ -107,8 +219,7 @@ def check_size(name: str, value) -> None:
     if largest is None or isinstance(value, list) or (value is None and name in OPTIONAL_SIZES):
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        shown = json.dumps(value, default=str)[:SHOWN]
-        raise damaged_config(say("{name} is {value}, not a whole number", name=name, value=shown))
+        raise damaged_config(say("{name} is {value}, not a whole number", name=name, value=show(value)))
     smallest = 1
     if name in MAY_BE_ZERO:
         smallest = 0

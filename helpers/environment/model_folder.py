@@ -12,6 +12,8 @@ from helpers import settings
 
 MANIFEST = ".course-manifest.json"  # written by helpers.download when a download has ended
 INDEX = "model.safetensors.index.json"
+#: Files of which a tokenizer can be made; "merges.txt" goes with "vocab.json".
+TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "vocab.txt", "tekken.json")
 HEADER_LIMIT = 10**8  # bytes; a longer header is none
 
 
@@ -34,7 +36,7 @@ def recorded_download() -> FolderState:
     """
     try:
         record = settings.read_record()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return FolderState("unreadable")
     if record is None:
         return NO_FOLDER
@@ -43,7 +45,7 @@ def recorded_download() -> FolderState:
 
 def folder_state(folder: str | Path) -> FolderState:
     """Whether a model folder holds every file that its manifest or its index names, at full size."""
-    folder = Path(folder).expanduser()
+    folder = settings.expanded(folder)
     if not os.path.isdir(folder):
         return FolderState("gone")
     try:
@@ -71,7 +73,19 @@ def _is_whole(folder: Path, sizes: dict[str, int]) -> bool:
         return False
     if "config.json" not in sizes or not all(shard in sizes for shard in shards):
         return False
+    if missing_tokenizer(folder):
+        return False
     return all(size_by_header(folder / shard) == sizes[shard] for shard in shards)
+
+
+def missing_tokenizer(folder: Path) -> list[str]:
+    """Names of the files that a tokenizer lacks; a folder needs one of several kinds."""
+    there = [name for name in TOKENIZERS if (folder / name).is_file()]
+    if not there and not list(folder.glob("*.tiktoken")):
+        return ["tokenizer.json"]
+    if there == ["vocab.json"] and not (folder / "merges.txt").is_file():
+        return ["merges.txt"]
+    return []
 
 
 def read_header(file: Path) -> tuple[int, dict]:
@@ -92,12 +106,12 @@ def size_by_header(file: Path) -> int:
     try:
         start, header = read_header(file)
         return start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return -1
 
 
 def _read_json(path: Path) -> dict | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

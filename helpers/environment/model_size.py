@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import CourseError
-from helpers.environment.model_config import EXPERT_COUNTS, check_sizes, is_quantized, read_settings
+from helpers.environment.model_config import EXPERT_COUNTS, check_settings, is_quantized, read_settings
 from helpers.environment.model_folder import read_header
+from helpers.environment.model_kind import check_kind
 from helpers.language import say
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -91,7 +92,8 @@ def size_of_folder(folder: str | Path) -> ModelSize:
     """
     folder = Path(folder)
     config = read_settings(folder / "config.json")
-    check_sizes(config)
+    check_kind(config, folder.name)
+    check_settings(config)
     if is_quantized(config, folder):
         raise CourseError(
             say(
@@ -106,9 +108,11 @@ def size_of_folder(folder: str | Path) -> ModelSize:
     tied = bool(config.get("tie_word_embeddings"))
     try:
         parameters = [entry for file in files for entry in _tensors(file)]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         sentence = say(
-            "The size of the model folder {name} cannot be read: {reason}.", name=folder.name, reason=error
+            "The safetensors files of the model folder {name} cannot be read: "
+            "download it again, or use real.",
+            name=folder.name,
         )
         raise CourseError(sentence) from None
     if not parameters:

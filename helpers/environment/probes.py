@@ -223,4 +223,4 @@ def _package_json_version(path: Path) -> str:
 
 def read_proxies() -> tuple[str, ...]:
     """The variables that are set and name a proxy; programs look at both cases."""
-    return tuple(name for name in PROXIES if os.environ.get(name))
+    return tuple(name for name in PROXIES if os.environ.get(name, "").strip())

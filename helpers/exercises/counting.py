@@ -6,6 +6,8 @@ the 32 heads of the queries takes 128; keys and values have 8 heads (grouped-que
 
 from typing import NamedTuple
 
+from helpers.language import to_say
+
 HIDDEN = 4096
 HEAD = HIDDEN // 32
 KEY_VALUE_WIDTH = 8 * HEAD
@@ -62,50 +64,66 @@ def count_mixtral(**changes: int) -> Counts:
 MIXTRAL_MISTAKES = [
     Mistake(
         {"keys": HIDDEN * HIDDEN, "values": HIDDEN * HIDDEN},
-        "Do keys and values have as many heads as the queries? Look at num_key_value_heads.",
+        to_say("Do keys and values have as many heads as the queries? Look at num_key_value_heads."),
     ),
     Mistake(
         {"keys": HIDDEN * 8, "values": HIDDEN * 8},
-        "Keys and values have 8 heads. How many numbers is one head wide?",
+        to_say("Keys and values have 8 heads. How many numbers is one head wide?"),
     ),
     Mistake(
         {"keys": HIDDEN * HEAD, "values": HIDDEN * HEAD},
-        "That is one head of keys and one of values. How many are there?",
+        to_say("That is one head of keys and one of values. How many are there?"),
     ),
-    Mistake({"values": 0}, "Keys have a matrix, values have one too, and each is 8 heads wide."),
-    Mistake({"keys": 0, "values": 0}, "Attention needs keys and values too."),
-    Mistake({"output": 0}, "Attention has four matrices: the last one puts the heads together again."),
+    Mistake({"values": 0}, to_say("Keys have a matrix, values have one too, and each is 8 heads wide.")),
+    Mistake({"keys": 0, "values": 0}, to_say("Attention needs keys and values too.")),
+    Mistake(
+        {"output": 0}, to_say("Attention has four matrices: the last one puts the heads together again.")
+    ),
     Mistake(
         {"output": HIDDEN * KEY_VALUE_WIDTH},
-        "Only keys and values have fewer heads: the matrices of the queries and of the output keep all 32.",
+        to_say(
+            "Only keys and values have fewer heads: the matrices of the queries and of the output keep "
+            "all 32."
+        ),
     ),
-    Mistake({"biases": HIDDEN + 2 * KEY_VALUE_WIDTH}, "Queries, keys and values have no biases here."),
-    Mistake({"biases": 3 * HIDDEN}, "Queries, keys and values have no biases here."),
-    Mistake({"matrices": 2}, "An expert has three matrices, as in the model of this notebook."),
-    Mistake({"matrices": 1}, "An expert is more than one matrix."),
-    Mistake({"shared": 3 * EXPERT_MATRIX}, "This model has no shared expert."),
-    Mistake({"shared": 4 * 3 * EXPERT_MATRIX}, "This model has no shared expert."),
-    Mistake({"chosen": 1}, "How many experts does a token use? Look at num_experts_per_tok."),
-    Mistake({"chosen": 4}, "How many experts does a token use here? Look at num_experts_per_tok."),
-    Mistake({"chosen": 0}, "A token uses some of the experts, too."),
-    Mistake({"experts": 1}, "That is one expert a layer. How many are there?"),
-    Mistake({"experts": 7}, "There are 8 experts a layer, all of them routed."),
-    Mistake({"router": 0}, "The router has parameters too: a score for each expert."),
-    Mistake({"router": 2 * HIDDEN}, "The router scores all experts, also those that are not chosen."),
-    Mistake({"router": 8 * HIDDEN + HIDDEN}, "There is no shared expert, so there is no gate for it."),
-    Mistake({"norms": HIDDEN}, "A layer has two norms: one before attention, one before the experts."),
-    Mistake({"norms": 0}, "The norms have parameters too, two norms a layer."),
-    Mistake({"norms": 0, "last_norm": 0}, "The norms have parameters too: two a layer, one at the end."),
-    Mistake({"last_norm": 0}, "After the last layer there is one more norm."),
-    Mistake({"head": 0}, "Embedding and output are two matrices here (tie_word_embeddings is false)."),
     Mistake(
-        {"embedding": 0, "head": 0}, "What turns tokens into numbers, and numbers into tokens, counts too."
+        {"biases": HIDDEN + 2 * KEY_VALUE_WIDTH}, to_say("Queries, keys and values have no biases here.")
     ),
-    Mistake({"layers": 1}, "That is one layer. How many are there?"),
-    Mistake({"layers": 24}, "24 layers are those of the model of this notebook."),
-    Mistake({"router": 60 * HIDDEN}, "The router scores 8 experts here, not 60."),
+    Mistake({"biases": 3 * HIDDEN}, to_say("Queries, keys and values have no biases here.")),
+    Mistake({"matrices": 2}, to_say("An expert has three matrices, as in the model of this notebook.")),
+    Mistake({"matrices": 1}, to_say("An expert is more than one matrix.")),
+    Mistake({"shared": 3 * EXPERT_MATRIX}, to_say("This model has no shared expert.")),
+    Mistake({"shared": 4 * 3 * EXPERT_MATRIX}, to_say("This model has no shared expert.")),
+    Mistake({"chosen": 1}, to_say("How many experts does a token use? Look at num_experts_per_tok.")),
+    Mistake({"chosen": 4}, to_say("How many experts does a token use here? Look at num_experts_per_tok.")),
+    Mistake({"chosen": 0}, to_say("A token uses some of the experts, too.")),
+    Mistake({"experts": 1}, to_say("That is one expert a layer. How many are there?")),
+    Mistake({"experts": 7}, to_say("There are 8 experts a layer, all of them routed.")),
+    Mistake({"router": 0}, to_say("The router has parameters too: a score for each expert.")),
+    Mistake({"router": 2 * HIDDEN}, to_say("The router scores all experts, also those that are not chosen.")),
+    Mistake(
+        {"router": 8 * HIDDEN + HIDDEN}, to_say("There is no shared expert, so there is no gate for it.")
+    ),
+    Mistake(
+        {"norms": HIDDEN}, to_say("A layer has two norms: one before attention, one before the experts.")
+    ),
+    Mistake({"norms": 0}, to_say("The norms have parameters too, two norms a layer.")),
+    Mistake(
+        {"norms": 0, "last_norm": 0}, to_say("The norms have parameters too: two a layer, one at the end.")
+    ),
+    Mistake({"last_norm": 0}, to_say("After the last layer there is one more norm.")),
+    Mistake(
+        {"head": 0}, to_say("Embedding and output are two matrices here (tie_word_embeddings is false).")
+    ),
+    Mistake(
+        {"embedding": 0, "head": 0},
+        to_say("What turns tokens into numbers, and numbers into tokens, counts too."),
+    ),
+    Mistake({"layers": 1}, to_say("That is one layer. How many are there?")),
+    Mistake({"layers": 24}, to_say("24 layers are those of the model of this notebook.")),
+    Mistake({"router": 60 * HIDDEN}, to_say("The router scores 8 experts here, not 60.")),
     Mistake(
         {"embedding": 151_936 * HIDDEN, "head": 151_936 * HIDDEN},
-        "151,936 tokens are the vocabulary of the model of this notebook.",
+        to_say("151,936 tokens are the vocabulary of the model of this notebook."),
     ),
 ]

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from helpers.exercises.verdict import WrongAnswerError, verdict
+from helpers.exercises.verdict import WrongAnswerError, paragraph, verdict
+from helpers.language import say, to_say
 
 BYTES = 2  # of a number in bf16
 PIECES = 10  # exercise 2
@@ -24,29 +25,43 @@ def check_mask(mask, batch) -> str:
     import torch  # imported late: it takes seconds
 
     if mask is None or mask is ...:
-        raise WrongAnswerError("put your mask into this cell, and run it again.")
+        raise WrongAnswerError(say("put your mask into this cell, and run it again."))
     right = batch["attention_mask"].bool().cpu()  # (prompts, tokens)
     mask = torch.as_tensor(mask).cpu()
     if tuple(mask.shape) != tuple(right.shape):
         raise WrongAnswerError(
-            f"the shape of your mask is {tuple(mask.shape)}, that of the ids {tuple(right.shape)}. The mask "
-            "has one number for each id."
+            say(
+                "the shape of your mask is {mask}, that of the ids {ids}. The mask has one number for each "
+                "id.",
+                mask=tuple(mask.shape),
+                ids=tuple(right.shape),
+            )
         )
     if set(mask.flatten().tolist()) - {0, 1}:
-        raise WrongAnswerError("a mask holds ones and zeros only, and yours holds other numbers.")
+        raise WrongAnswerError(say("a mask holds ones and zeros only, and yours holds other numbers."))
     answer = mask.bool()
     if answer.equal(right):
-        return "every padding token is hidden, and everything else is seen."
+        return say("every padding token is hidden, and everything else is seen.")
     if bool(answer.all()):
         raise WrongAnswerError(
-            "nothing is hidden. This is what generate assumes when it gets no mask. Which id is padding?"
+            say("nothing is hidden. This is what generate assumes when it gets no mask. Which id is padding?")
         )
     if answer.equal(~right):
-        raise WrongAnswerError("ones and zeros are swapped: your mask hides the text and shows the padding.")
+        raise WrongAnswerError(
+            say("ones and zeros are swapped: your mask hides the text and shows the padding.")
+        )
     if answer.equal(right.flip(1)):
-        raise WrongAnswerError("your mask is right for padding on the other side. Look at the first ids.")
+        raise WrongAnswerError(
+            say("your mask is right for padding on the other side. Look at the first ids.")
+        )
     wrong = int((answer != right).sum())
-    raise WrongAnswerError(f"{wrong} of the {right.numel()} numbers are wrong. Print a row beside its ids.")
+    raise WrongAnswerError(
+        say(
+            "{wrong} of the {all} numbers are wrong. Print a row beside its ids.",
+            wrong=wrong,
+            all=right.numel(),
+        )
+    )
 
 
 # --- exercise 2: a stream that is stopped ---
@@ -56,18 +71,25 @@ def check_mask(mask, batch) -> str:
 def check_stopped(stream, pieces) -> str:
     """Whether `pieces` are the first ten texts of `stream`, a ChatStream that was then stopped."""
     if not hasattr(stream, "finish_reason"):
-        raise WrongAnswerError("the first value is no stream. Put there what stream_chat returns.")
+        raise WrongAnswerError(say("the first value is no stream. Put there what stream_chat returns."))
     if stream.finish_reason is None:
-        raise WrongAnswerError("nobody has read the stream yet. It starts when you loop over it.")
+        raise WrongAnswerError(say("nobody has read the stream yet. It starts when you loop over it."))
     if not isinstance(pieces, list):
-        raise WrongAnswerError("the second value is no list. Collect the pieces of text in one.")
+        raise WrongAnswerError(say("the second value is no list. Collect the pieces of text in one."))
     if stream.finish_reason != "stopped":
         raise WrongAnswerError(
-            f"the stream ended by itself, with the reason {stream.finish_reason!r}. Leave the loop earlier."
+            say(
+                "the stream ended by itself, with the reason {reason!r}. Leave the loop earlier.",
+                reason=stream.finish_reason,
+            )
         )
     if len(pieces) != PIECES:
-        raise WrongAnswerError(f"you have {len(pieces)} pieces. Where in the loop do you count?")
-    return f"the finish reason is {stream.finish_reason!r}, and the model has stopped computing."
+        raise WrongAnswerError(
+            say("you have {count} pieces. Where in the loop do you count?", count=len(pieces))
+        )
+    return say(
+        "ten pieces came, and the model computes no more. Does the finish reason say what you expected?"
+    )
 
 
 # --- exercise 3: a card and RAM ---
@@ -97,14 +119,22 @@ def check_layers_in_ram(answer) -> str:
     placement = one_card(22)
     right = layers_at(placement, "cpu")
     if answer == right:
-        return "each of them is copied to the GPU for every single token, so this works, and slowly."
+        return say("each of them is copied to the GPU for every single token, so this works, and slowly.")
     if answer == layers_at(placement, 0):
-        raise WrongAnswerError(f"{answer} layers stay on the card. The question is about the others.")
+        raise WrongAnswerError(
+            say("{answer} layers stay on the card. The question is about the others.", answer=answer)
+        )
     if answer == sum(1 for place in placement.values() if place == "cpu"):
-        raise WrongAnswerError(f"{answer} parts of the model are in RAM, but not all of them are layers.")
+        raise WrongAnswerError(
+            say("{answer} parts of the model are in RAM, but not all of them are layers.", answer=answer)
+        )
     if answer == layers_at(one_card(24), "cpu"):
-        raise WrongAnswerError(f"{answer} is the number for 24 GiB. How much of the card is there to use?")
-    raise WrongAnswerError(f"{answer} is not it. Which values has the device map, and what stands there?")
+        raise WrongAnswerError(
+            say("{answer} is the number for 24 GiB. How much of the card is there to use?", answer=answer)
+        )
+    raise WrongAnswerError(
+        say("{answer} is not it. Which values has the device map, and what stands there?", answer=answer)
+    )
 
 
 # --- exercise 4: greedy decoding without generate ---
@@ -136,11 +166,14 @@ def watched(model, most: int) -> Iterator[list[Pass]]:
         passes.append(Pass(ids.shape[1], cached, mask))
         if len(passes) > most:
             raise WrongAnswerError(
-                f"the model was called {len(passes)} times, for fewer new tokens. What ends your loop?"
+                say(
+                    "the model was called {count} times, for fewer new tokens. What ends your loop?",
+                    count=len(passes),
+                )
             )
 
     def refuse(*_, **__) -> None:
-        raise WrongAnswerError("generate does the work here. Call the model itself, token by token.")
+        raise WrongAnswerError(say("generate does the work here. Call the model itself, token by token."))
 
     hook = model.register_forward_pre_hook(note, with_kwargs=True)
     model.generate = refuse  # hides the method of the class
@@ -154,9 +187,11 @@ def watched(model, most: int) -> Iterator[list[Pass]]:
 def as_ids(answer) -> list[int]:
     """The token ids in a list or a tensor of any shape."""
     if answer is None:
-        raise WrongAnswerError("your function returns nothing. Collect the new token ids, and return them.")
+        raise WrongAnswerError(
+            say("your function returns nothing. Collect the new token ids, and return them.")
+        )
     if isinstance(answer, str):
-        raise WrongAnswerError("your function returns text. Return the ids of the new tokens.")
+        raise WrongAnswerError(say("your function returns text. Return the ids of the new tokens."))
     if hasattr(answer, "flatten"):
         answer = answer.flatten().tolist()
     ids = []
@@ -168,23 +203,37 @@ def as_ids(answer) -> list[int]:
 def check_passes(passes: list[Pass]) -> None:
     """Refuse what is wrong in the way the model was called."""
     if not passes:
-        raise WrongAnswerError("your function never calls the model.")
+        raise WrongAnswerError(say("your function never calls the model."))
     for number, call in enumerate(passes[1:], start=2):
         if call.cached == 0:
             raise WrongAnswerError(
-                f"in pass {number} the model has no cache and computes all {call.fed} tokens. Hand over the "
-                "past_key_values of the pass before."
+                say(
+                    "in pass {number} the model has no cache and computes all {fed} tokens. Hand over the "
+                    "past_key_values of the pass before.",
+                    number=number,
+                    fed=call.fed,
+                )
             )
         if call.fed > 1:
             raise WrongAnswerError(
-                f"in pass {number} you feed {call.fed} tokens, and {call.cached} are in the cache already. "
-                "Which one is new?"
+                say(
+                    "in pass {number} you feed {fed} tokens, and {cached} are in the cache already. Which "
+                    "one is new?",
+                    number=number,
+                    fed=call.fed,
+                    cached=call.cached,
+                )
             )
         seen = call.cached + call.fed
         if call.mask not in (None, seen):
             raise WrongAnswerError(
-                f"in pass {number} the attention mask covers {call.mask} positions, but with the cache there "
-                f"are {seen}. The mask has to grow with every token."
+                say(
+                    "in pass {number} the attention mask covers {mask} positions, but with the cache there "
+                    "are {seen}. The mask has to grow with every token.",
+                    number=number,
+                    mask=call.mask,
+                    seen=seen,
+                )
             )
 
 
@@ -204,21 +253,34 @@ def within_rounding(model, prompt, ids: list[int]) -> bool:
 def check_length(ids: list[int], right: list[int], ends: list[int], prompt: list[int]) -> None:
     """Refuse an answer that is right as far as it goes, and too long or too short."""
     if ids[: len(prompt)] == prompt:
-        raise WrongAnswerError("what you return begins with the prompt. Return the new tokens only.")
+        raise WrongAnswerError(say("what you return begins with the prompt. Return the new tokens only."))
     if ids == right[:-1] and right[-1] in ends:
         raise WrongAnswerError(
-            "the last token is missing, the one that ends the turn. generate returns it as well."
+            say("the last token is missing, the one that ends the turn. generate returns it as well.")
         )
     if len(ids) < len(right) and ids == right[: len(ids)]:
         raise WrongAnswerError(
-            f"you stop after {len(ids)} tokens, generate after {len(right)}. Do you count the prompt?"
+            say(
+                "you stop after {count} tokens, generate after {right}. Do you count the prompt?",
+                count=len(ids),
+                right=len(right),
+            )
         )
     if len(ids) > len(right) and ids[: len(right)] == right:
-        reason = "its limit is reached"
         if right[-1] in ends:
-            reason = "the model has ended its turn"
+            raise WrongAnswerError(
+                say(
+                    "your first {right} tokens are right. There generate stops, because the model has ended "
+                    "its turn; you go on.",
+                    right=len(right),
+                )
+            )
         raise WrongAnswerError(
-            f"your first {len(right)} tokens are right. There generate stops, because {reason}; you go on."
+            say(
+                "your first {right} tokens are right. There generate stops, because its limit is "
+                "reached; you go on.",
+                right=len(right),
+            )
         )
 
 
@@ -233,7 +295,7 @@ def check_tokens(model, inputs, ids: list[int], right: list[int], limit: int) ->
     if ids == right:
         return
     if not ids:
-        raise WrongAnswerError("your function returns no tokens at all.")
+        raise WrongAnswerError(say("your function returns no tokens at all."))
     check_length(ids, right, ends, prompt[0].tolist())
     ended = len(ids) == limit or ids[-1] in ends
     if ended and within_rounding(model, prompt, ids):
@@ -242,15 +304,21 @@ def check_tokens(model, inputs, ids: list[int], right: list[int], limit: int) ->
         at_first = model(**inputs).logits[0, 0].argmax().item()
     if ids[0] == at_first:
         raise WrongAnswerError(
-            "your first token is what follows the first token of the prompt. Which position of the logits "
-            "says what follows the whole prompt?"
+            say(
+                "your first token is what follows the first token of the prompt. Which position of the "
+                "logits says what follows the whole prompt?"
+            )
         )
     same = 0
     while same < min(len(ids), len(right)) and ids[same] == right[same]:
         same += 1
     raise WrongAnswerError(
-        f"the first {same} tokens are those of generate, number {same + 1} is not. Look at what you feed in "
-        f"pass {same + 1}, and at which logits you read."
+        say(
+            "the first {same} tokens are those of generate, number {next} is not. Look at what you feed "
+            "in pass {next}, and at which logits you read.",
+            same=same,
+            next=same + 1,
+        )
     )
 
 
@@ -262,7 +330,7 @@ def check_greedy_loop(loop: Callable[..., Iterable[int]], model, tokenizer) -> s
     model ends and for one that the limit cuts off. How the model was called is watched as well.
     """
     if not callable(loop):
-        raise WrongAnswerError("hand over the function itself, without calling it.")
+        raise WrongAnswerError(say("hand over the function itself, without calling it."))
     chat = [{"role": "user", "content": QUESTION}]
     inputs = tokenizer.apply_chat_template(
         chat, add_generation_prompt=True, return_dict=True, return_tensors="pt"
@@ -276,7 +344,10 @@ def check_greedy_loop(loop: Callable[..., Iterable[int]], model, tokenizer) -> s
             ids = as_ids(loop(model, handed_over, limit))
         check_passes(passes)
         check_tokens(model, inputs, ids, right, limit)
-    return f"{len(ids)} tokens as from generate, and after the first pass you fed one token at a time."
+    return say(
+        "{count} tokens as from generate, and after the first pass you fed one token at a time.",
+        count=len(ids),
+    )
 
 
 # --- exercise 5: when the cache weighs as much as the weights ---
@@ -314,19 +385,27 @@ def check_equal_reads(tokens) -> str:
     read = bytes_read(config)
     right = read["weights"] / read["cache"]
     reasons = {
-        right * 2: "twice too much. What is kept of each token, besides its keys?",
-        right / 2: "half of it. How many bytes has a number in bf16?",
-        right * config.num_hidden_layers: "the number for a single layer. Each layer has a cache of its own.",
-        read["all"] / read["cache"]: "the number for all weights. Which of them does one token read?",
-        (read["weights"] + read["embedding"]) / read["cache"]: "too much. Of the embedding, one row is read.",
+        right * 2: to_say(
+            "{tokens:,.0f} tokens are twice too much. What is kept of each token, besides its keys?"
+        ),
+        right / 2: to_say("{tokens:,.0f} tokens are half of it. How many bytes has a number in bf16?"),
+        right * config.num_hidden_layers: to_say(
+            "{tokens:,.0f} tokens are the number for a single layer. Each layer has a cache of its own."
+        ),
+        read["all"] / read["cache"]: to_say(
+            "{tokens:,.0f} tokens are the number for all weights. Which of them does one token read?"
+        ),
+        (read["weights"] + read["embedding"]) / read["cache"]: to_say(
+            "{tokens:,.0f} tokens are too much. Of the embedding, one row is read."
+        ),
     }
     if abs(tokens / right - 1) < ROOM:
-        return "from here on, decoding reads more of the cache than of the weights."
+        return say("from here on, decoding reads more of the cache than of the weights.")
     for value, reason in reasons.items():
         if abs(tokens / value - 1) < ROOM:
-            raise WrongAnswerError(f"{tokens:,.0f} tokens are {reason}")
-    direction = "few" if tokens < right else "many"
-    raise WrongAnswerError(
-        f"{tokens:,.0f} tokens are too {direction}. Divide what one token reads of the weights by the bytes "
-        "that one token takes in the cache."
-    )
+            raise WrongAnswerError(say(reason, tokens=tokens))
+    too_far = say("{tokens:,.0f} tokens are too many.", tokens=tokens)
+    if tokens < right:
+        too_far = say("{tokens:,.0f} tokens are too few.", tokens=tokens)
+    way = say("Divide what one token reads of the weights by the bytes that one token takes in the cache.")
+    raise WrongAnswerError(paragraph(too_far, way))

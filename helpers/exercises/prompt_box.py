@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from helpers.exercises.stop_button import Trial, WatchedButton, recorded_thread_errors
 from helpers.exercises.verdict import WrongAnswerError, verdict
+from helpers.language import say
 
 # --- exercise 1: a Stop button ---
 
@@ -20,12 +21,16 @@ def expect_stopped(trial: Trial, again: bool) -> None:
         return
     if again:
         raise WrongAnswerError(
-            "Stop works once, and the next answer ignores it. Which flag does the button set the second "
-            "time, and which one does the loop read?"
+            say(
+                "Stop works once, and the next answer ignores it. Which flag does the button set the second "
+                "time, and which one does the loop read?"
+            )
         )
     raise WrongAnswerError(
-        "Stop was pressed during the third piece, and your loop read all the others too. Who looks at "
-        "the flag?"
+        say(
+            "Stop was pressed during the third piece, and your loop read all the others too. Who looks at "
+            "the flag?"
+        )
     )
 
 
@@ -41,23 +46,27 @@ def expect_complete(trial: Trial, reason: str) -> None:
 def check_stop_button(start: Callable) -> str:
     """Whether `start(pieces, show, stop_button)` shows a growing text in a thread until Stop is pressed."""
     if not callable(start):
-        raise WrongAnswerError("define a function `start` and hand over its name, without brackets.")
+        raise WrongAnswerError(say("define a function `start` and hand over its name, without brackets."))
     button = WatchedButton()
     with recorded_thread_errors() as errors:
         expect_stopped(Trial(start, button, errors), again=False)
         expect_complete(
             Trial(start, button, errors),
-            "the first answer was stopped, and the next one ended at once, though nobody pressed Stop again. "
-            "What state is the flag still in?",
+            say(
+                "the first answer was stopped, and the next one ended at once, though nobody pressed Stop "
+                "again. What state is the flag still in?"
+            ),
         )
         button.press()
         expect_complete(
             Trial(start, button, errors),
-            "Stop was pressed while no answer was being written, and the next answer ended at once. "
-            "When has the flag to be down?",
+            say(
+                "Stop was pressed while no answer was being written, and the next answer ended at once. When "
+                "has the flag to be down?"
+            ),
         )
         expect_stopped(Trial(start, button, errors), again=True)
-    return "it returns at once, stops after the piece in hand, and works again as often as you like."
+    return say("it returns at once, stops after the piece in hand, and works again as often as you like.")
 
 
 # --- exercise 2: bold text that is safe ---
@@ -69,31 +78,35 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 def check_bold(bold: Callable) -> str:
     """Whether `bold(text)` is HTML with every `**word**` in bold, and everything else as it was typed."""
     if not callable(bold):
-        raise WrongAnswerError("define a function and hand over its name, without brackets.")
+        raise WrongAnswerError(say("define a function and hand over its name, without brackets."))
     plain = bold("no stars")
     if plain is None or plain is ...:
-        raise WrongAnswerError("your function returns nothing yet.")
+        raise WrongAnswerError(say("your function returns nothing yet."))
     if plain != "no stars":
-        raise WrongAnswerError(f"a text without stars is to stay as it is, and it became {plain!r}.")
+        raise WrongAnswerError(
+            say("a text without stars is to stay as it is, and it became {plain!r}.", plain=plain)
+        )
     hostile = bold(HOSTILE)
     if "<img" in hostile:
-        raise WrongAnswerError("a tag that somebody typed comes through, and the browser would run it.")
+        raise WrongAnswerError(say("a tag that somebody typed comes through, and the browser would run it."))
     if hostile != html.escape(HOSTILE):
-        raise WrongAnswerError(f"a tag that was typed is to be readable in the page: {hostile!r} is not.")
+        raise WrongAnswerError(
+            say("a tag that was typed is to be readable in the page: {hostile!r} is not.", hostile=hostile)
+        )
     one = bold("a **b** c")
     if html.escape("<b>") in one:
-        raise WrongAnswerError("your own <b> is escaped as well: which of the two steps comes first?")
+        raise WrongAnswerError(say("your own <b> is escaped as well: which of the two steps comes first?"))
     if one != "a <b>b</b> c":
-        raise WrongAnswerError(f"'a **b** c' became {one!r}.")
+        raise WrongAnswerError(say("'a **b** c' became {one!r}.", one=one))
     two = bold("**a** or **b**")
     if two != "<b>a</b> or <b>b</b>":
         raise WrongAnswerError(
-            f"with two bold words in a line it becomes {two!r}. Where does the first one end?"
+            say("with two bold words in a line it becomes {two!r}. Where does the first one end?", two=two)
         )
     inside = bold(f"**{HOSTILE}**")
     if "<img" in inside or inside != f"<b>{html.escape(HOSTILE)}</b>":
-        raise WrongAnswerError(f"a tag between the stars becomes {inside!r}.")
-    return "typed tags can do nothing, and the only tags in the page are your own."
+        raise WrongAnswerError(say("a tag between the stars becomes {inside!r}.", inside=inside))
+    return say("typed tags can do nothing, and the only tags in the page are your own.")
 
 
 # --- exercise 3: top-p by hand ---
@@ -125,17 +138,21 @@ def explain_kept(answer: list[int], right: list[int], p: float) -> str:
             in_order.append(position)
         total += share
     if sorted(answer) == in_order:
-        return "you went through the tokens as they stand in the list. Top-p begins with the likeliest."
+        return say("you went through the tokens as they stand in the list. Top-p begins with the likeliest.")
     if sorted(answer) == sorted(right[:-1]):
-        return (
-            f"with p = {p} you keep {len(answer)}, which together have less than p. Does the token that "
-            "reaches p belong to it?"
+        return say(
+            "with p = {p} you keep {count}, which together have less than p. Does the token that reaches "
+            "p belong to it?",
+            p=p,
+            count=len(answer),
         )
     if sorted(answer) == [position for position, share in enumerate(SHARES) if share >= p]:
-        return "you compare each probability with p. Top-p compares their sum."
+        return say("you compare each probability with p. Top-p compares their sum.")
     if len(answer) == len(right) + 1:
-        return f"with p = {p} you keep one token too many. When do the kept ones reach p?"
-    return f"with p = {p} your function keeps {len(answer)} tokens, and that is not right."
+        return say("with p = {p} you keep one token too many. When do the kept ones reach p?", p=p)
+    return say(
+        "with p = {p} your function keeps {count} tokens, and that is not right.", p=p, count=len(answer)
+    )
 
 
 def explain_shares(answer: list[float], right: list[float], p: float) -> str:
@@ -144,8 +161,14 @@ def explain_shares(answer: list[float], right: list[float], p: float) -> str:
     for share, wanted in zip(SHARES, right, strict=True):
         plain.append(share * math.ceil(wanted))
     if all(math.isclose(a, b, abs_tol=1e-4) for a, b in zip(answer, plain, strict=True)):
-        return f"with p = {p} the right tokens are kept, but together they have {sum(answer):.2f}, not 1."
-    return f"with p = {p} the right tokens are kept, but their shares have changed against each other."
+        return say(
+            "with p = {p} the right tokens are kept, but together they have {together:.2f}, not 1.",
+            p=p,
+            together=sum(answer),
+        )
+    return say(
+        "with p = {p} the right tokens are kept, but their shares have changed against each other.", p=p
+    )
 
 
 def read_shares(top_p: Callable, p: float) -> list[float]:
@@ -153,14 +176,18 @@ def read_shares(top_p: Callable, p: float) -> list[float]:
     given = list(SHARES)
     answer = top_p(given, p)
     if answer is None or answer is ...:
-        raise WrongAnswerError("your function returns nothing yet.")
+        raise WrongAnswerError(say("your function returns nothing yet."))
     answer = [float(share) for share in answer]
     if given != list(SHARES):
-        raise WrongAnswerError("your function changes the list that it is given. Work on a new one.")
+        raise WrongAnswerError(say("your function changes the list that it is given. Work on a new one."))
     if len(answer) != len(SHARES):
         raise WrongAnswerError(
-            f"{len(SHARES)} probabilities went in and {len(answer)} came out. What is cut gets a zero "
-            "and keeps its place."
+            say(
+                "{before} probabilities went in and {count} came out. What is cut gets a zero and keeps its "
+                "place.",
+                before=len(SHARES),
+                count=len(answer),
+            )
         )
     return answer
 
@@ -169,7 +196,7 @@ def read_shares(top_p: Callable, p: float) -> list[float]:
 def check_top_p(top_p: Callable) -> str:
     """Whether `top_p(probabilities, p)` is the list of probabilities after the cut, in the old order."""
     if not callable(top_p):
-        raise WrongAnswerError("define a function and hand over its name, without brackets.")
+        raise WrongAnswerError(say("define a function and hand over its name, without brackets."))
     for p in LIMITS:
         answer = read_shares(top_p, p)
         right = kept_by_top_p(SHARES, p)
@@ -182,7 +209,7 @@ def check_top_p(top_p: Callable) -> str:
             wanted[position] = SHARES[position] / total
         if not all(math.isclose(a, b, abs_tol=1e-4) for a, b in zip(answer, wanted, strict=True)):
             raise WrongAnswerError(explain_shares(answer, wanted, p))
-    return "the likeliest tokens up to p share the whole probability, and the rest can never be drawn."
+    return say("the likeliest tokens up to p share the whole probability, and the rest can never be drawn.")
 
 
 # --- exercise 4: a conversation that still fits ---
@@ -206,25 +233,33 @@ def conversation_of(turns: int) -> list[dict[str, str]]:
 def explain_shortened(answer: list, messages: list, limit: int) -> str:
     """What is wrong with `answer`, which is not the longest end of `messages` that fits."""
     if not answer or answer[0] != messages[0]:
-        return "the system prompt is gone. It stands first and counts for every answer."
+        return say("the system prompt is gone. It stands first and counts for every answer.")
     if answer[-1] != messages[-1]:
-        return "the last question is gone, and it is the one to be answered."
+        return say("the last question is gone, and it is the one to be answered.")
     if any(message not in messages for message in answer):
-        return "a message was changed. Leave whole messages out."
+        return say("a message was changed. Leave whole messages out.")
     if count_words(answer) > limit:
-        return f"{count_words(answer)} tokens are left, and the limit is {limit}."
+        return say(
+            "{count} tokens are left, and the limit is {limit}.", count=count_words(answer), limit=limit
+        )
     if len(answer) % 2:
-        return "an answer without its question is left, or a question without its answer. Leave out both."
+        return say(
+            "an answer without its question is left, or a question without its answer. Leave out both."
+        )
     if answer[1:] != messages[-len(answer) + 1 :]:
-        return "turns from the end or from the middle are gone. Which ones matter least?"
-    return f"too much is gone: {count_words(answer)} tokens are left, and more would fit below {limit}."
+        return say("turns from the end or from the middle are gone. Which ones matter least?")
+    return say(
+        "too much is gone: {count} tokens are left, and more would fit below {limit}.",
+        count=count_words(answer),
+        limit=limit,
+    )
 
 
 @verdict
 def check_shorten(shorten: Callable) -> str:
     """Whether `shorten(messages, count, limit)` leaves out the oldest turns, and no more than it must."""
     if not callable(shorten):
-        raise WrongAnswerError("define a function `shorten` and hand over its name, without brackets.")
+        raise WrongAnswerError(say("define a function `shorten` and hand over its name, without brackets."))
     for turns, limit in ((3, 31), (3, 30), (3, 16), (3, 7), (0, 7)):
         messages = conversation_of(turns)
         right = messages
@@ -233,10 +268,12 @@ def check_shorten(shorten: Callable) -> str:
         given = list(messages)
         answer = shorten(given, count_words, limit)
         if answer is None or answer is ...:
-            raise WrongAnswerError("your function returns nothing yet.")
+            raise WrongAnswerError(say("your function returns nothing yet."))
         if given != messages:
-            raise WrongAnswerError("your function changes the list of the chat itself. Work on a new one.")
+            raise WrongAnswerError(
+                say("your function changes the list of the chat itself. Work on a new one.")
+            )
         answer = list(answer)
         if answer != right:
             raise WrongAnswerError(explain_shortened(answer, messages, limit))
-    return "the system prompt and the newest turns stay, and the chat itself keeps everything."
+    return say("what is left fits, nothing more had to go, and the chat itself keeps everything.")

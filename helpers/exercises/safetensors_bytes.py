@@ -9,6 +9,8 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
+from helpers.language import say, to_say
+
 PREFIX = 8  # bytes in front of the header, which hold its length
 
 #: dtype, shape and bytes of a number of each tensor. The first has no number before it, the others do.
@@ -67,6 +69,42 @@ class Reading(NamedTuple):
 
 def wrong_readings(example: Example, name: str) -> list[Reading]:
     """The typical mistakes in reading a tensor of the example, likely ones first."""
+    return wrong_places(example, name) + wrong_lengths(example, name)
+
+
+def wrong_places(example: Example, name: str) -> list[Reading]:
+    """Readings that begin at the wrong place of the file."""
+    begin, end = example.offsets[name]
+    numbers = PREFIX + example.header  # where the tensors' bytes start
+    return [
+        Reading(
+            begin,
+            end,
+            to_say("you counted the offsets from the start of the file. From where do they count?"),
+        ),
+        Reading(
+            PREFIX + begin,
+            PREFIX + end,
+            to_say("the 8 bytes of the length are taken into account, the header itself is not."),
+        ),
+        Reading(
+            example.header + begin,
+            example.header + end,
+            to_say(
+                "your bytes begin too early. The header does not begin at byte 0 of the file: what is before "
+                "it?"
+            ),
+        ),
+        Reading(
+            numbers,
+            numbers + end - begin,
+            to_say("you read right behind the header, but other tensors stand before this one."),
+        ),
+    ]
+
+
+def wrong_lengths(example: Example, name: str) -> list[Reading]:
+    """Readings of too much or too little, and of what is no tensor at all."""
     begin, end = example.offsets[name]
     size = end - begin
     numbers = PREFIX + example.header  # where the tensors' bytes start
@@ -74,37 +112,29 @@ def wrong_readings(example: Example, name: str) -> list[Reading]:
     shape = TENSORS[name][1]
     count = shape[0] * shape[1]
     return [
-        Reading(begin, end, "you counted the offsets from the start of the file. From where do they count?"),
         Reading(
-            PREFIX + begin,
-            PREFIX + end,
-            "the 8 bytes of the length are taken into account, the header itself is not.",
+            right, right + end, to_say("you read as many bytes as the second offset says. Is it a length?")
         ),
         Reading(
-            example.header + begin,
-            example.header + end,
-            "your bytes begin too early. The header does not begin at byte 0 of the file: what is before it?",
+            right,
+            right + size + 1,
+            to_say("one byte too many: is the second offset the last byte, or the next?"),
         ),
         Reading(
-            numbers,
-            numbers + size,
-            "you read right behind the header, but other tensors stand before this one.",
+            right,
+            right + size - 1,
+            to_say("one byte is missing: is the second offset the last byte, or the next?"),
         ),
-        Reading(right, right + end, "you read as many bytes as the second offset says. Is it a length?"),
+        Reading(right, right + 4 * count, to_say("you took 4 bytes a number. What does dtype say?")),
+        Reading(right, right + 2 * count, to_say("you took 2 bytes a number. Is that so for every dtype?")),
+        Reading(right, right + count, to_say("you took one byte a number. What does dtype say?")),
         Reading(
-            right, right + size + 1, "one byte too many: is the second offset the last byte, or the next?"
+            right,
+            len(example.content),
+            to_say("you read to the end of the file, not to the end of the tensor."),
         ),
-        Reading(
-            right, right + size - 1, "one byte is missing: is the second offset the last byte, or the next?"
-        ),
-        Reading(right, right + 4 * count, "you took 4 bytes a number. What does dtype say?"),
-        Reading(right, right + 2 * count, "you took 2 bytes a number. Is that so for every dtype?"),
-        Reading(right, right + count, "you took one byte a number. What does dtype say?"),
-        Reading(
-            right, len(example.content), "you read to the end of the file, not to the end of the tensor."
-        ),
-        Reading(0, len(example.content), "that is the whole file."),
-        Reading(PREFIX, numbers, "that is the header. The numbers come behind it."),
+        Reading(0, len(example.content), to_say("that is the whole file.")),
+        Reading(PREFIX, numbers, to_say("that is the header. The numbers come behind it.")),
     ]
 
 
@@ -115,14 +145,14 @@ def mistake_in(data: bytes, example: Example, name: str) -> str:
         return ""
     for reading in wrong_readings(example, name):
         if data == example.content[reading.start : reading.end]:
-            return reading.hint
+            return say(reading.hint)
     if data == right[::-1]:
-        return "the bytes are right and their order is reversed: give them as they stand in the file."
+        return say("the bytes are right and their order is reversed: give them as they stand in the file.")
     place = example.content.find(data)
     if not data:
-        return "no bytes came. Perhaps you read past the end of the file?"
+        return say("no bytes came. Perhaps you read past the end of the file?")
     if len(data) == len(right) and place >= 0:
-        return "the number of bytes is right, and they begin at the wrong place of the file."
+        return say("the number of bytes is right, and they begin at the wrong place of the file.")
     if place >= 0:
-        return "that is a piece of the file, and neither its place nor its length fits."
-    return "these bytes stand nowhere in the file."
+        return say("that is a piece of the file, and neither its place nor its length fits.")
+    return say("these bytes stand nowhere in the file.")

@@ -28,6 +28,7 @@ def step_bytes(batch: int) -> float:
 
 
 def is_near(answer: float, value: float) -> bool:
+    """Whether an answer, perhaps rounded, means this value."""
     return abs(answer - value) <= ROOM * value
 
 

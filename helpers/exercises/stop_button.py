@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import ipywidgets as widgets
 
 from helpers.exercises.verdict import WrongAnswerError
+from helpers.language import say
 
 PATIENCE = 10  # seconds; only an answer that is wrong is waited for so long
 LOOKS = 500  # how often somebody looks within this time
@@ -64,14 +65,20 @@ class WatchedButton(widgets.Button):
     def press(self) -> None:
         """Call what a click calls; WrongAnswerError for an error in there, and if there is nothing."""
         if not self.callbacks:
-            raise WrongAnswerError("a click on Stop calls nothing: give the button a function with on_click.")
+            raise WrongAnswerError(
+                say("a click on Stop calls nothing: give the button a function with on_click.")
+            )
         for callback in list(self.callbacks):
             try:
                 callback(self)
             except Exception as error:
                 raise WrongAnswerError(
-                    f"a click on Stop ended with {type(error).__name__}: {error}. A button hands itself over "
-                    "as the only argument."
+                    say(
+                        "a click on Stop ended with {kind}: {error}. A button hands itself over as the only "
+                        "argument.",
+                        kind=type(error).__name__,
+                        error=error,
+                    )
                 ) from None
 
 
@@ -93,8 +100,24 @@ def read_text(text: str, pieces: list[str]) -> None:
     if text == wanted:
         return
     if text == pieces[-1]:
-        raise WrongAnswerError("each piece replaces the one before it. Show the whole text so far.")
-    raise WrongAnswerError(f"after {len(pieces)} pieces {text!r} is shown, not {wanted!r}.")
+        raise WrongAnswerError(say("each piece replaces the one before it. Show the whole text so far."))
+    raise WrongAnswerError(
+        say(
+            "after {count} pieces {text!r} is shown, not {wanted!r}.",
+            count=len(pieces),
+            text=text,
+            wanted=wanted,
+        )
+    )
+
+
+def refuse_errors(errors: list[BaseException]) -> None:
+    """Nobody would see the error of a thread in a notebook."""
+    if errors:
+        error = errors[-1]
+        raise WrongAnswerError(
+            say("your thread ended with {kind}: {error}.", kind=type(error).__name__, error=error)
+        )
 
 
 class Trial:
@@ -132,23 +155,30 @@ class Trial:
         if self.pieces.reader == caller.ident:
             self._give_up(
                 caller,
-                "`start` reads the pieces itself, so a click on Stop waits until it is over. Who else can "
-                "read them?",
+                say(
+                    "`start` reads the pieces itself, so a click on Stop waits until it is over. Who else "
+                    "can read them?"
+                ),
             )
         caller.join(PATIENCE)
         if caller.is_alive():
             self._give_up(
                 caller,
-                "`start` waits for its thread, so a click on Stop waits as well. A callback returns at once.",
+                say(
+                    "`start` waits for its thread, so a click on Stop waits as well. A callback returns at "
+                    "once."
+                ),
             )
         if self._own_error:
             raise self._own_error
         if not isinstance(self._result, threading.Thread):
             self.pieces.allow(COUNT + 1)
             kind = type(self._result).__name__
-            raise WrongAnswerError(f"`start` is to return the thread that it has started, not {kind}.")
+            raise WrongAnswerError(
+                say("`start` is to return the thread that it has started, not {kind}.", kind=kind)
+            )
         if self._result.ident is None:
-            raise WrongAnswerError("the thread was made and not started.")
+            raise WrongAnswerError(say("the thread was made and not started."))
 
     def _give_up(self, caller: threading.Thread, reason: str) -> None:
         self.pieces.allow(COUNT + 1)
@@ -172,27 +202,21 @@ class Trial:
             if self._was_shown.acquire(timeout=PATIENCE / LOOKS):
                 return
             self._refuse_silence(number)
-        raise WrongAnswerError("a piece has come and is not shown.")
+        raise WrongAnswerError(say("a piece has come and is not shown."))
 
     def _refuse_silence(self, number: int) -> None:
         """Is there still somebody who could show text `number`?"""
         has_ended = not self._result.is_alive()  # before the look at what it has shown
         was_passed = self.pieces.requests > number
-        self._refuse_errors()
+        refuse_errors(self._errors)
         if len(self.shown) >= number:
             return
         if was_passed:
-            raise WrongAnswerError("a piece has come and is not shown: call `show` inside the loop.")
+            raise WrongAnswerError(say("a piece has come and is not shown: call `show` inside the loop."))
         if has_ended:
             raise WrongAnswerError(
-                "your thread ends before it has shown a piece, and nobody has pressed Stop."
+                say("your thread ends before it has shown a piece, and nobody has pressed Stop.")
             )
-
-    def _refuse_errors(self) -> None:
-        """Nobody would see the error of a thread in a notebook."""
-        if self._errors:
-            error = self._errors[-1]
-            raise WrongAnswerError(f"your thread ended with {type(error).__name__}: {error}.")
 
     def press_stop(self) -> None:
         """What a click on Stop does."""
@@ -207,5 +231,5 @@ class Trial:
         self.pieces.allow(COUNT + 1)
         self._result.join(PATIENCE)
         if self._result.is_alive():
-            raise WrongAnswerError("your thread does not end, though no more pieces come.")
-        self._refuse_errors()
+            raise WrongAnswerError(say("your thread does not end, though no more pieces come."))
+        refuse_errors(self._errors)

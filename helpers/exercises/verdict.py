@@ -3,6 +3,8 @@
 import functools
 from collections.abc import Callable
 
+from helpers.language import ENGLISH, language, say
+
 
 class WrongAnswerError(Exception):
     """Raised inside a check: its text says what is wrong with the answer, and where to look."""
@@ -22,6 +24,22 @@ class Outcome:
         """What IPython calls to show the value of a cell: the sentence has been printed already."""
 
 
+def paragraph(*sentences: str) -> str:
+    """Whole sentences, one behind the other; in Chinese no space stands between them."""
+    between = ""
+    if language() == ENGLISH:
+        between = " "
+    return between.join(sentences)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without what follows in further lines."""
+    message = str(error).strip()
+    if not message:
+        return say("no message")
+    return message.splitlines()[0]
+
+
 def verdict(check: Callable[..., str]) -> Callable[..., Outcome]:
     """Turn `check` into a function that prints its verdict and returns whether the answer is right.
 
@@ -34,14 +52,20 @@ def verdict(check: Callable[..., str]) -> Callable[..., Outcome]:
     @functools.wraps(check)
     def run(*answers, **options) -> Outcome:
         if all(answer is None or answer is Ellipsis for answer in answers):
-            return Outcome(False, "Not yet: put your answer into this cell, and run it again.")
+            return Outcome(False, say("Not yet: put your answer into this cell, and run it again."))
         try:
             praise = check(*answers, **options)
         except WrongAnswerError as problem:
-            return Outcome(False, f"Not yet: {problem}")
+            return Outcome(False, say("Not yet: {reason}", reason=problem))
         except Exception as error:
-            what = (str(error).strip() or "no message").splitlines()[0]
-            return Outcome(False, f"Not yet: your answer cannot be checked ({type(error).__name__}: {what}).")
-        return Outcome(True, f"Right: {praise}")
+            return Outcome(
+                False,
+                say(
+                    "Not yet: your answer cannot be checked ({kind}: {message}).",
+                    kind=type(error).__name__,
+                    message=first_line(error),
+                ),
+            )
+        return Outcome(True, say("Right: {praise}", praise=praise))
 
     return run

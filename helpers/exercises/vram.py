@@ -10,7 +10,8 @@ from itertools import combinations
 from typing import NamedTuple
 
 from helpers import GB, GIB
-from helpers.exercises.verdict import WrongAnswerError, verdict
+from helpers.exercises.verdict import WrongAnswerError, paragraph, verdict
+from helpers.language import say, to_say
 
 # Exercise 1
 
@@ -79,40 +80,47 @@ def factors(case: Case) -> dict[str, float]:
 KV_MISTAKES = [
     Mistake(
         lambda case: {"heads": case.config["num_attention_heads"]},
-        "Do all the heads of the queries have keys and values of their own?",
+        to_say("Do all the heads of the queries have keys and values of their own?"),
     ),
     Mistake(
         lambda case: {"heads": case.config["hidden_size"], "head size": 1},
-        "The hidden size is not the width of the keys: how many heads do they have, and how wide is one?",
+        to_say(
+            "The hidden size is not the width of the keys: how many heads do they have, and how wide is one?"
+        ),
     ),
     Mistake(
         lambda case: {"head size": case.config["hidden_size"] // case.config["num_attention_heads"]},
-        "One head need not be hidden_size / heads wide: the config says how wide it is.",
+        to_say("One head need not be hidden_size / heads wide: the config says how wide it is."),
     ),
-    Mistake(lambda case: {"head size": 1}, "A head is more than one number."),
-    Mistake(lambda case: {"heads": 1}, "That is one head of keys and values. How many are there?"),
+    Mistake(lambda case: {"head size": 1}, to_say("A head is more than one number.")),
+    Mistake(lambda case: {"heads": 1}, to_say("That is one head of keys and values. How many are there?")),
     Mistake(
         lambda case: {"keys and values": 1},
-        "It is half of it: are both keys and values there, and two bytes for each number?",
+        to_say("It is half of it: are both keys and values there, and two bytes for each number?"),
     ),
     Mistake(
         lambda case: {"bytes": 4},
-        "It is twice as much: a number in bf16 takes two bytes, and keys and values count once each.",
+        to_say("It is twice as much: a number in bf16 takes two bytes, and keys and values count once each."),
     ),
-    Mistake(lambda case: {"bytes": 16}, "Those are bits. Bytes are asked for."),
-    Mistake(lambda case: {"keys and values": 1, "bytes": 1}, "Keys and values, two bytes for each number."),
-    Mistake(lambda case: {"layers": 1}, "That is one layer. Does each layer have a cache of its own?"),
-    Mistake(lambda case: {"batch": 1}, "That is one sequence: what about the batch?"),
-    Mistake(lambda case: {"tokens": 1}, "That is one token. How many are kept?"),
+    Mistake(lambda case: {"bytes": 16}, to_say("Those are bits. Bytes are asked for.")),
     Mistake(
-        lambda case: {"tokens": case.tokens**2}, "The cache grows with the tokens, not with their square."
+        lambda case: {"keys and values": 1, "bytes": 1}, to_say("Keys and values, two bytes for each number.")
     ),
-    Mistake(lambda case: {"unit": 1 / GIB}, "That is in GiB. Bytes are asked for."),
-    Mistake(lambda case: {"unit": 1 / GB}, "That is in GB. Bytes are asked for."),
-    Mistake(lambda case: {"unit": 2**10 / GIB}, "That is in MiB. Bytes are asked for."),
-    Mistake(lambda case: {"unit": 1 / 2**10}, "That is in KiB. Bytes are asked for."),
-    Mistake(lambda case: {"unit": GB / GIB}, "GB and GiB are mixed up: plain bytes need neither."),
-    Mistake(lambda case: {"unit": GIB / GB}, "GB and GiB are mixed up: plain bytes need neither."),
+    Mistake(
+        lambda case: {"layers": 1}, to_say("That is one layer. Does each layer have a cache of its own?")
+    ),
+    Mistake(lambda case: {"batch": 1}, to_say("That is one sequence: what about the batch?")),
+    Mistake(lambda case: {"tokens": 1}, to_say("That is one token. How many are kept?")),
+    Mistake(
+        lambda case: {"tokens": case.tokens**2},
+        to_say("The cache grows with the tokens, not with their square."),
+    ),
+    Mistake(lambda case: {"unit": 1 / GIB}, to_say("That is in GiB. Bytes are asked for.")),
+    Mistake(lambda case: {"unit": 1 / GB}, to_say("That is in GB. Bytes are asked for.")),
+    Mistake(lambda case: {"unit": 2**10 / GIB}, to_say("That is in MiB. Bytes are asked for.")),
+    Mistake(lambda case: {"unit": 1 / 2**10}, to_say("That is in KiB. Bytes are asked for.")),
+    Mistake(lambda case: {"unit": GB / GIB}, to_say("GB and GiB are mixed up: plain bytes need neither.")),
+    Mistake(lambda case: {"unit": GIB / GB}, to_say("GB and GiB are mixed up: plain bytes need neither.")),
 ]
 
 
@@ -129,11 +137,15 @@ def answer_of(function: Callable, case: Case) -> float:
     try:
         answer = function(dict(case.config), case.batch, case.tokens)
     except KeyError as error:
-        raise WrongAnswerError(f"config has no {error}: its keys are those in the text above.") from error
+        raise WrongAnswerError(
+            say("config has no {error}: its keys are those in the text above.", error=error)
+        ) from error
     if answer is None or answer is Ellipsis:
-        raise WrongAnswerError("the function returns nothing yet.")
+        raise WrongAnswerError(say("the function returns nothing yet."))
     if isinstance(answer, bool) or not isinstance(answer, int | float):
-        raise WrongAnswerError(f"the function is to return a number, not {type(answer).__name__}.")
+        raise WrongAnswerError(
+            say("the function is to return a number, not {kind}.", kind=type(answer).__name__)
+        )
     return answer
 
 
@@ -143,7 +155,7 @@ def explain_kv_cache(answers: list[float]) -> str:
         for mistakes in combinations(KV_MISTAKES, size):
             wrong = [kv_cache(case, mistakes) for case in CASES]
             if all(map(is_close, answers, wrong)):
-                return " ".join(mistake.hint for mistake in mistakes)
+                return paragraph(*[say(mistake.hint) for mistake in mistakes])
     return ""
 
 
@@ -156,32 +168,37 @@ def is_close(answer: float, value: float) -> bool:
 def check_kv_cache(function):
     """A function (config, batch, tokens) -> bytes of the KV cache in bf16, with grouped-query attention."""
     if not callable(function):
-        raise WrongAnswerError(f"a function is asked for, not {type(function).__name__}.")
+        raise WrongAnswerError(say("a function is asked for, not {kind}.", kind=type(function).__name__))
     answers = [answer_of(function, case) for case in CASES]
     rights = [is_close(answer, kv_cache(case)) for answer, case in zip(answers, CASES, strict=True)]
     if all(rights):
-        return (
-            "for both models. If every head of the queries had keys and values of its own, the "
-            "caches would be "
-            "eight and four times as large: this is what grouped-query attention saves."
+        return say(
+            "for both models. If every head of the queries had keys and values of its own, the caches "
+            "would be eight and four times as large: this is what grouped-query attention saves."
         )
     if any(rights):
         wrong = CASES[rights.index(False)]
         raise WrongAnswerError(
-            f"it is right for one model, and wrong for {wrong.name} (batch {wrong.batch}, {wrong.tokens:,} "
-            "tokens). Is a number in it that belongs into `config`?"
+            say(
+                "it is right for one model, and wrong for {model} (batch {batch}, {tokens:,} tokens). Is a "
+                "number in it that belongs into `config`?",
+                model=wrong.name,
+                batch=wrong.batch,
+                tokens=wrong.tokens,
+            )
         )
     hints = explain_kv_cache(answers)
     if hints:
         raise WrongAnswerError(hints)
-    direction = "large"
-    if answers[0] < kv_cache(CASES[0]):
-        direction = "small"
-    raise WrongAnswerError(
-        f"{answers[0]:,} bytes for {CASES[0].name} is too {direction}. Begin with one token in one "
-        "layer: a key "
-        "and a value for each head that has them; then layers, tokens and batch."
+    first = CASES[0]
+    too_far = say("{answer:,} bytes for {model} is too large.", answer=answers[0], model=first.name)
+    if answers[0] < kv_cache(first):
+        too_far = say("{answer:,} bytes for {model} is too small.", answer=answers[0], model=first.name)
+    begin = say(
+        "Begin with one token in one layer: a key and a value for each head that has them; then layers, "
+        "tokens and batch."
     )
+    raise WrongAnswerError(paragraph(too_far, begin))
 
 
 # Exercise 2
@@ -202,14 +219,17 @@ class Budget(NamedTuple):
 WEIGHTS_OF_GPU_0 = 14_315_782_144  # half of the real model: 12 layers and the embedding
 
 BUDGET_MISTAKES = [
-    (Budget(allocator=1), "Leave 10 % of what lies above the weights for the allocator."),
-    (Budget(context=0), "Leave 0.5 GiB for the CUDA context."),
-    (Budget(allocator=1, context=0), "Leave room for the CUDA context and for the allocator."),
-    (Budget(card=24 * GB), "A card of 24 GiB has 24 x 2^30 bytes, not 24 x 10^9."),
-    (Budget(layers=24), "GPU 0 holds 12 of the 24 layers, and only their cache."),
-    (Budget(mask=False), "The mask of prompt x prompt bytes is missing."),
-    (Budget(arrays=False), "That is the cache and the mask alone: prefill has more arrays at its peak."),
-    (Budget(arrays=False, mask=False), "That is the cache alone: prefill has more at its peak."),
+    (Budget(allocator=1), to_say("Leave 10 % of what lies above the weights for the allocator.")),
+    (Budget(context=0), to_say("Leave 0.5 GiB for the CUDA context.")),
+    (Budget(allocator=1, context=0), to_say("Leave room for the CUDA context and for the allocator.")),
+    (Budget(card=24 * GB), to_say("A card of 24 GiB has 24 x 2^30 bytes, not 24 x 10^9.")),
+    (Budget(layers=24), to_say("GPU 0 holds 12 of the 24 layers, and only their cache.")),
+    (Budget(mask=False), to_say("The mask of prompt x prompt bytes is missing.")),
+    (
+        Budget(arrays=False),
+        to_say("That is the cache and the mask alone: prefill has more arrays at its peak."),
+    ),
+    (Budget(arrays=False, mask=False), to_say("That is the cache alone: prefill has more at its peak.")),
 ]
 NEAR = 0.004  # share by which an answer may be off to count as one of these mistakes
 
@@ -246,24 +266,31 @@ def longest_prompt(budget: Budget) -> int:
 def check_longest_prompt(prompt):
     """The longest prompt, in tokens, for which the memory of two cards of 24 GiB is enough."""
     if isinstance(prompt, bool) or not isinstance(prompt, int | float):
-        raise WrongAnswerError(f"a number of tokens is asked for, not {type(prompt).__name__}.")
+        raise WrongAnswerError(
+            say("a number of tokens is asked for, not {kind}.", kind=type(prompt).__name__)
+        )
     right = longest_prompt(Budget())
     if abs(prompt / right - 1) <= 2 * NEAR:
-        return (
-            "the forecast's own search (section 8.2) differs by one or two percent: it also counts what the "
-            "formula leaves out. But the model was trained for fewer positions: nobody taught it to "
+        return say(
+            "the forecast's own search (section 8.2) differs by one or two percent: it also counts what "
+            "the formula leaves out. But the model was trained for fewer positions: nobody taught it to "
             "use such a prompt."
         )
     if prompt in (32_768, 32_768 - 512):
-        raise WrongAnswerError("that is the limit of the model. The question is what the memory allows.")
+        raise WrongAnswerError(say("that is the limit of the model. The question is what the memory allows."))
     for budget, hint in BUDGET_MISTAKES:
         if abs(prompt / longest_prompt(budget) - 1) <= NEAR:
-            raise WrongAnswerError(hint)
+            raise WrongAnswerError(say(hint))
     if prompt < right:
-        raise WrongAnswerError(f"{prompt:,} tokens fit, and more do. Try a longer prompt in your formula.")
+        raise WrongAnswerError(
+            say("{prompt:,} tokens fit, and more do. Try a longer prompt in your formula.", prompt=prompt)
+        )
     raise WrongAnswerError(
-        f"{prompt:,} tokens are too many: weights, 0.5 GiB, and 1.1 times what prefill adds must stay below "
-        "24 GiB."
+        say(
+            "{prompt:,} tokens are too many: weights, 0.5 GiB, and 1.1 times what prefill adds must stay "
+            "below 24 GiB.",
+            prompt=prompt,
+        )
     )
 
 
@@ -278,28 +305,37 @@ def check_mixtral_cards(count):
     from helpers.vram import forecast  # imported late: torch and transformers take seconds
 
     if isinstance(count, bool) or not isinstance(count, int | float) or count != int(count):
-        raise WrongAnswerError("a whole number of cards is asked for.")
+        raise WrongAnswerError(say("a whole number of cards is asked for."))
     count = int(count)
     if not 1 <= count <= 64:
-        raise WrongAnswerError(f"{count} cards do not go into one machine.")
+        raise WrongAnswerError(say("{count} cards do not go into one machine.", count=count))
     result = forecast(MixtralConfig(dtype="bfloat16"), gpus=["24GiB"] * count)
     if not result["fits"]:
         weights = sum(row["weights"] for row in result["gpus"]) + result["offloaded"]
         if count * 24 * GIB < weights:
             raise WrongAnswerError(
-                f"{count} x 24 GiB are less than the weights alone, {weights / GIB:.1f} GiB."
+                say(
+                    "{count} x 24 GiB are less than the weights alone, {weights:.1f} GiB.",
+                    count=count,
+                    weights=weights / GIB,
+                )
             )
         raise WrongAnswerError(
-            f"{count} x 24 GiB are more than the {weights / GIB:.1f} GiB of weights, and it does not "
-            "fit: a layer "
-            "is never cut in two, each card has a CUDA context, and the request needs room as well."
+            say(
+                "{count} x 24 GiB are more than the {weights:.1f} GiB of weights, and it does not fit: a "
+                "layer is never cut in two, each card has a CUDA context, and the request needs room as "
+                "well.",
+                count=count,
+                weights=weights / GIB,
+            )
         )
     if count > 1 and forecast(MixtralConfig(dtype="bfloat16"), gpus=["24GiB"] * (count - 1))["fits"]:
-        raise WrongAnswerError(f"{count} cards hold it, and so do fewer.")
+        raise WrongAnswerError(say("{count} cards hold it, and so do fewer.", count=count))
     cache = sum(row["kv_cache"] for row in result["gpus"]) / (2048 + 512 - 1)
-    return (
-        f"more than three times the weights of Qwen1.5-MoE. Its cache is smaller: {cache / 2**10:.0f} KiB a "
-        "token, since four heads of the queries share one of keys and values."
+    return say(
+        "more than three times the weights of Qwen1.5-MoE. Its cache is smaller: {cache:.0f} KiB a "
+        "token, since four heads of the queries share one of keys and values.",
+        cache=cache / 2**10,
     )
 
 
@@ -335,28 +371,28 @@ def check_result(function: Callable) -> None:
     before = Inputs(*(tensor.clone() for tensor in inputs))
     result = function(*inputs)
     if result is None or result is Ellipsis:
-        raise WrongAnswerError("the function returns nothing yet.")
+        raise WrongAnswerError(say("the function returns nothing yet."))
     for name, now, then in zip(Inputs._fields, inputs, before, strict=True):
         if not torch.equal(now, then):
-            raise WrongAnswerError(f"it changes {name}, which the next call needs.")
+            raise WrongAnswerError(say("it changes {name}, which the next call needs.", name=name))
     gate = torch.mm(before.x, before.gate)
     up = torch.mm(before.x, before.up)
     if not isinstance(result, torch.Tensor) or result.shape != gate.shape:
-        raise WrongAnswerError("it does not return an array of the shape of x @ gate.")
+        raise WrongAnswerError(say("it does not return an array of the shape of x @ gate."))
     silu = torch.nn.functional.silu
     wrong = {
-        "the other one goes through silu.": gate * silu(up),
-        "silu is missing.": gate * up,
-        "silu comes before the product with x @ up, not after it.": silu(gate * up),
-        "the product with x @ up is missing.": silu(gate),
-        "the two are multiplied, not added.": silu(gate) + up,
+        to_say("the other one goes through silu."): gate * silu(up),
+        to_say("silu is missing."): gate * up,
+        to_say("silu comes before the product with x @ up, not after it."): silu(gate * up),
+        to_say("the product with x @ up is missing."): silu(gate),
+        to_say("the two are multiplied, not added."): silu(gate) + up,
     }
     if torch.allclose(result, silu(gate) * up, atol=1e-4):
         return
     for hint, value in wrong.items():
         if torch.allclose(result, value, atol=1e-4):
-            raise WrongAnswerError(hint)
-    raise WrongAnswerError("its result is not silu(x @ gate) * (x @ up).")
+            raise WrongAnswerError(say(hint))
+    raise WrongAnswerError(say("its result is not silu(x @ gate) * (x @ up)."))
 
 
 @verdict
@@ -365,7 +401,7 @@ def check_two_arrays(function):
     from helpers.vram.ledger import Ledger  # imported late: torch takes seconds
 
     if not callable(function):
-        raise WrongAnswerError(f"a function is asked for, not {type(function).__name__}.")
+        raise WrongAnswerError(say("a function is asked for, not {kind}.", kind=type(function).__name__))
     check_result(function)
     inputs = mlp_inputs("meta")
     with Ledger(inputs, block=1) as ledger:
@@ -373,12 +409,13 @@ def check_two_arrays(function):
     arrays = ledger.peak[0] / result.nbytes
     if arrays > 2:
         raise WrongAnswerError(
-            f"the result is right, and {arrays:.3g} arrays are alive at the peak. Which operation "
-            "makes a new array "
-            "although one is there that nobody needs any more?"
+            say(
+                "the result is right, and {arrays:.3g} arrays are alive at the peak. Which operation makes a "
+                "new array although one is there that nobody needs any more?",
+                arrays=arrays,
+            )
         )
-    return (
+    return say(
         "a third of the peak is gone. During training it could not be done: there the array before "
-        "silu is needed "
-        "once more, for the gradient."
+        "silu is needed once more, for the gradient."
     )

@@ -5,7 +5,9 @@ import uuid
 from collections.abc import Iterable, Sequence
 
 from helpers import CourseError
+from helpers.inference.errors import first_line
 from helpers.inference.messages import Message, check_messages
+from helpers.language import say
 
 
 def render_chat(tokenizer, messages: list[dict[str, str]]) -> str:
@@ -16,32 +18,58 @@ def render_chat(tokenizer, messages: list[dict[str, str]]) -> str:
     """
     if not getattr(tokenizer, "chat_template", None):
         raise CourseError(
-            "This tokenizer has no chat template, so it cannot turn messages into tokens: take the chat "
-            "version of the model, whose name often ends in -Chat or -Instruct."
+            say(
+                "This tokenizer has no chat template, so it cannot turn messages into tokens: take the chat "
+                "version of the model, whose name often ends in -Chat or -Instruct."
+            )
         )
     try:
         rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # the template is a program: anything can go wrong in it
-        words = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        advice = "send the messages in the order that it wants"
-        if messages[0]["role"] == "system" and can_render(tokenizer, messages[1:]):
-            advice = "leave out the system message"
-        elif not can_render(tokenizer, [{"role": "user", "content": "u"}]):
-            advice = "it refuses any question, so take another version of the model or of its template"
-        raise CourseError(
-            f"The chat template of this model refuses the conversation ({words}): {advice}."
-        ) from error
+        raise template_refuses(tokenizer, messages, error) from error
     if leaves_out(tokenizer, messages, rendered, "user"):
         raise CourseError(
-            "The chat template of this model leaves the questions out, perhaps because it wants lists of "
-            "parts where this chat has text: take another version of the model or of its template."
+            say(
+                "The chat template of this model leaves the questions out, perhaps because it wants lists of "
+                "parts where this chat has text: take another version of the model or of its template."
+            )
         )
     if leaves_out(tokenizer, messages, rendered, "system"):
         raise CourseError(
-            "The chat template of this model ignores system messages: leave out the system message, and "
-            "write what it says into the first question."
+            say(
+                "The chat template of this model ignores system messages: leave out the system message, and "
+                "write what it says into the first question."
+            )
         )
     return rendered
+
+
+def template_refuses(tokenizer, messages: list[dict[str, str]], error: Exception) -> CourseError:
+    """The sentence for a conversation that the template refuses: its own words, and what helps."""
+    words = first_line(error)
+    if messages[0]["role"] == "system" and can_render(tokenizer, messages[1:]):
+        return CourseError(
+            say(
+                "The chat template of this model refuses the conversation ({words}): leave out the system "
+                "message.",
+                words=words,
+            )
+        )
+    if not can_render(tokenizer, [{"role": "user", "content": "u"}]):
+        return CourseError(
+            say(
+                "The chat template of this model refuses the conversation ({words}): it refuses any "
+                "question, so take another version of the model or of its template.",
+                words=words,
+            )
+        )
+    return CourseError(
+        say(
+            "The chat template of this model refuses the conversation ({words}): send the messages in the "
+            "order that it wants.",
+            words=words,
+        )
+    )
 
 
 def can_render(tokenizer, messages: list[dict[str, str]]) -> bool:
@@ -116,8 +144,11 @@ def encode_chat(tokenizer, messages: Sequence[Message]):
     rendered = render_chat(tokenizer, guarded)
     if guarded != checked and rendered.replace(mark, "") != render_chat(tokenizer, checked):
         raise CourseError(
-            "The chat template of this model changes the texts of messages, and a control token such as "
-            f"{control[0]} is typed in one, which then cannot be told from the template's own: leave it out."
+            say(
+                "The chat template of this model changes the texts of messages, and a control token such as "
+                "{token} is typed in one, which then cannot be told from the template's own: leave it out.",
+                token=control[0],
+            )
         )
 
     # 3. Encode the template's control tokens as such and everything between them, without marks, as text.
@@ -140,8 +171,10 @@ def encode_text(tokenizer, text: str, is_control: bool) -> list[int]:
             verbose=False,  # it would warn of a long text; how long is too long, the caller knows
         )
     except Exception as error:  # what the tokenizers library raises has no class of its own
-        words = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise CourseError(
-            f"The tokenizer has no tokens for this text ({words}): take the tokenizer that belongs to the "
-            "model."
+            say(
+                "The tokenizer has no tokens for this text ({words}): take the tokenizer that belongs to the "
+                "model.",
+                words=first_line(error),
+            )
         ) from error

@@ -11,40 +11,44 @@ import os
 import sys
 
 from helpers import CourseError, choose_model
+from helpers.arguments import ArgumentParser, in_words
 from helpers.inference.chat import takes_system_message
 from helpers.inference.errors import is_out_of_memory
 from helpers.inference.loading import load
 from helpers.inference.streaming import ChatStream, stream_chat
+from helpers.language import say, to_say
 from helpers.settings import wanted_model
 
 SYSTEM = "You are a helpful assistant."
-OUT_OF_MEMORY = (
+OUT_OF_MEMORY = to_say(
     "The memory ran out: shorten the prompt, lower --max-new-tokens, or end what else uses the memory."
 )
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(ArgumentParser):
     """Refuses in one sentence, where argparse would print its usage and leave with code 2."""
 
     def error(self, message: str) -> None:
-        sentence = message[0].upper() + message[1:]
-        raise CourseError(f"{sentence} (--help shows how to call this).")
+        words = in_words(message)
+        sentence = words[0].upper() + words[1:]
+        raise CourseError(say("{sentence} (--help shows how to call this).", sentence=sentence))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The arguments of the command; CourseError when they make no sense."""
-    parser = Parser(prog="python -m helpers.inference", description="Answer one prompt.")
-    parser.add_argument("prompt", help="what to ask, in quotation marks")
-    parser.add_argument(
-        "--model",
-        help="a model folder, embedded, real, or the name of a downloaded model; "
-        "without it, choose_model() decides",
+    parser = Parser(prog="python -m helpers.inference", description=say("Answer one prompt."))
+    parser.add_argument("prompt", help=say("what to ask, in quotation marks"))
+    model = say(
+        "a model folder, embedded, real, or the name of a downloaded model; without it, choose_model() "
+        "decides"
     )
-    parser.add_argument("--system", help=f'the system message (default: "{SYSTEM}"); "" leaves it out')
-    parser.add_argument("--max-new-tokens", type=int, default=512, help="the longest answer (default: 512)")
-    parser.add_argument(
-        "--offload-folder", help="where weights may go that fit neither on the GPUs nor in RAM; very slow"
-    )
+    parser.add_argument("--model", help=model)
+    system = say('the system message (default: "{system}"); "" leaves it out', system=SYSTEM)
+    parser.add_argument("--system", help=system)
+    longest = say("the longest answer (default: 512)")
+    parser.add_argument("--max-new-tokens", type=int, default=512, help=longest)
+    offload = say("where weights may go that fit neither on the GPUs nor in RAM; very slow")
+    parser.add_argument("--offload-folder", help=offload)
     options = parser.parse_args(arguments)
     if options.offload_folder and not options.model and not wanted_model():
         options.model = "real"  # choose_model would take the embedded one, because the real one does not fit
@@ -75,15 +79,21 @@ def make_messages(tokenizer, system: str | None, prompt: str) -> list[dict[str, 
     if takes_system_message(tokenizer):
         return [{"role": "system", "content": system or SYSTEM}, question]
     if system and tokenizer.chat_template:
-        raise CourseError("The chat template of this model takes no system message: leave out --system.")
+        raise CourseError(say("The chat template of this model takes no system message: leave out --system."))
     return [question]
 
 
 def figures(stream: ChatStream) -> str:
     """The counts and times of a finished answer."""
-    tokens = f"{stream.prompt_tokens} prompt tokens, {stream.new_tokens} new tokens"
-    speed = f"{stream.tokens_per_second:.1f} tokens/s, {stream.first_token_seconds:.2f} s to the first"
-    return f"{tokens}, {speed}, finish reason: {stream.finish_reason}"
+    return say(
+        "{prompt} prompt tokens, {new} new tokens, {speed:.1f} tokens/s, {first:.2f} s to the first, finish "
+        "reason: {reason}",
+        prompt=stream.prompt_tokens,
+        new=stream.new_tokens,
+        speed=stream.tokens_per_second,
+        first=stream.first_token_seconds,
+        reason=stream.finish_reason,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        print(OUT_OF_MEMORY, file=sys.stderr)
+        print(say(OUT_OF_MEMORY), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -4,9 +4,19 @@ import copy
 from numbers import Integral
 
 from helpers import CourseError
+from helpers.inference.errors import first_line
+from helpers.language import say
 
-#: What the stream itself hands to `generate`.
-OWN = ("inputs", "input_ids", "attention_mask", "inputs_embeds", "streamer", "stopping_criteria")
+#: What the stream itself hands to `generate`, or what follows from it.
+OWN = (
+    "inputs",
+    "input_ids",
+    "attention_mask",
+    "inputs_embeds",
+    "position_ids",
+    "streamer",
+    "stopping_criteria",
+)
 #: Options with which `generate` fetches code from a hub and runs it.
 FOREIGN_CODE = ("custom_generate", "trust_remote_code")
 
@@ -19,23 +29,29 @@ def effective_config(model, options: dict):
     for name in OWN:
         if name in options:
             raise CourseError(
-                f"A stream of the chat hands {name} to generate itself: leave it out, or call model.generate."
+                say(
+                    "A stream of the chat hands {name} to generate itself: leave it out, or call "
+                    "model.generate.",
+                    name=name,
+                )
             )
     for name in FOREIGN_CODE:
         if options.get(name):
-            raise CourseError(f"{name} would run code that comes with a model: leave it out.")
+            raise CourseError(say("{name} would run code that comes with a model: leave it out.", name=name))
     config = options.get("generation_config")
     if config is None:
         config = model.generation_config
     if not hasattr(config, "num_beams"):
-        kind = type(config).__name__
         raise CourseError(
-            f"generation_config is of type {kind}: give a GenerationConfig of transformers, or the options "
-            "one by one."
+            say(
+                "generation_config is of type {kind}: give a GenerationConfig of transformers, or the "
+                "options one by one.",
+                kind=type(config).__name__,
+            )
         )
     processors = options.get("logits_processor")
     if processors is not None and not isinstance(processors, (list, tuple)):
-        raise CourseError("logits_processor is no list: put what you have into a list, [...].")
+        raise CourseError(say("logits_processor is no list: put what you have into a list, [...]."))
     config = copy.deepcopy(config)
     settings = {name: value for name, value in options.items() if name != "generation_config"}
     try:
@@ -50,18 +66,26 @@ def check_streamable(config) -> None:
     check_numbers(config)
     if (config.num_beams or 1) > 1:
         raise CourseError(
-            f"num_beams={config.num_beams} cannot be streamed, because beam search knows its answer only at "
-            "the end: set num_beams=1, or call model.generate."
+            say(
+                "num_beams={count} cannot be streamed, because beam search knows its answer only at the end: "
+                "set num_beams=1, or call model.generate.",
+                count=config.num_beams,
+            )
         )
     if (config.num_return_sequences or 1) > 1:
         raise CourseError(
-            f"num_return_sequences={config.num_return_sequences} cannot be streamed, because a stream is one "
-            "answer: set it to 1, or start one stream after the other."
+            say(
+                "num_return_sequences={count} cannot be streamed, because a stream is one answer: set it to "
+                "1, or start one stream after the other.",
+                count=config.num_return_sequences,
+            )
         )
     if config.use_cache is not None and not config.use_cache:
         raise CourseError(
-            "use_cache=False would compute the whole chat again for every token: leave it out, or call "
-            "model.generate."
+            say(
+                "use_cache=False would compute the whole chat again for every token: leave it out, or call "
+                "model.generate."
+            )
         )
 
 
@@ -70,16 +94,24 @@ def check_numbers(config) -> None:
     for name in ("num_beams", "num_return_sequences"):
         value = getattr(config, name)
         if value is not None and (not isinstance(value, Integral) or value < 1):
-            raise CourseError(f"{name} is {value!r}: set it to 1, or leave it out.")
+            raise CourseError(
+                say("{name} is {value!r}: set it to 1, or leave it out.", name=name, value=value)
+            )
     if not are_stop_strings(config.stop_strings):
         raise CourseError(
-            f"stop_strings is {config.stop_strings!r}: give a list of texts such as ['\\n'], or leave it out."
+            say(
+                "stop_strings is {value!r}: give a list of texts such as ['\\n'], or leave it out.",
+                value=config.stop_strings,
+            )
         )
     try:
         end_tokens(config)
     except (TypeError, ValueError) as error:
         raise CourseError(
-            f"eos_token_id is {config.eos_token_id!r}: give the number of a token, or a list of numbers."
+            say(
+                "eos_token_id is {value!r}: give the number of a token, or a list of numbers.",
+                value=config.eos_token_id,
+            )
         ) from error
 
 
@@ -106,5 +138,9 @@ def end_tokens(config) -> list[int]:
 
 def refused(error: Exception) -> CourseError:
     """The sentence for options that transformers refuses, in its own words."""
-    words = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
-    return CourseError(f"generate refuses these options ({words}): correct them, or leave them out.")
+    return CourseError(
+        say(
+            "generate refuses these options ({words}): correct them, or leave them out.",
+            words=first_line(error),
+        )
+    )

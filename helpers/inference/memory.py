@@ -7,6 +7,7 @@ import psutil
 
 from helpers import environment
 from helpers.environment import Card, Memory
+from helpers.language import say
 
 BF16_CAPABILITY = (8, 0)  # compute capability from which on a GPU computes in bf16
 
@@ -57,4 +58,7 @@ def unused_gpus() -> str:
     found = len(environment.read_memory().cards)
     if not found:
         return ""
-    return f" nvidia-smi lists {found} GPU(s) that torch cannot use: run python -m helpers.environment."
+    return say(
+        "nvidia-smi lists {count} GPU(s) that torch cannot use: run python -m helpers.environment.",
+        count=found,
+    )

@@ -7,11 +7,12 @@ expects text. So a conversation is checked before it meets the template.
 from collections.abc import Mapping, Sequence, Sized
 
 from helpers import CourseError
+from helpers.language import say
 
 Message = Mapping[str, str]
 
 ROLES = ("system", "user", "assistant")
-MESSAGES_ARE = "a list of messages such as {'role': 'user', 'content': 'Hello'}"
+EXAMPLE = {"role": "user", "content": "Hello"}
 
 
 def repair_text(text: str) -> str:
@@ -25,10 +26,18 @@ def repair_text(text: str) -> str:
 def check_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
     """The conversation as dictionaries of text, each with a role and a content. CourseError if it is none."""
     if not isinstance(messages, (list, tuple)):
-        kind = type(messages).__name__
-        raise CourseError(f"A conversation is {MESSAGES_ARE}, not a {kind}: put the message into a list.")
+        raise CourseError(
+            say(
+                "A conversation is a list of messages such as {example}, not a {kind}: put the message into "
+                "a list.",
+                example=EXAMPLE,
+                kind=type(messages).__name__,
+            )
+        )
     if not messages:
-        raise CourseError(f"The conversation is empty: give {MESSAGES_ARE}.")
+        raise CourseError(
+            say("The conversation is empty: give a list of messages such as {example}.", example=EXAMPLE)
+        )
     return [check_message(number, message) for number, message in enumerate(messages, start=1)]
 
 
@@ -38,15 +47,25 @@ def check_message(number: int, message: Message) -> dict[str, str]:
     Keys without a value are left out: other libraries write `"tool_calls": None` into every message.
     """
     if not isinstance(message, Mapping):
-        kind = type(message).__name__
-        raise CourseError(f"Message {number} is a {kind}: a conversation is {MESSAGES_ARE}.")
+        raise CourseError(
+            say(
+                "Message {number} is a {kind}: a conversation is a list of messages such as {example}.",
+                number=number,
+                kind=type(message).__name__,
+                example=EXAMPLE,
+            )
+        )
     checked = {}
     for key, value in message.items():
         if key not in ("role", "content") and not isinstance(value, str):
             if has_value(value):
                 raise CourseError(
-                    f"Message {number} has {key}, which this chat does not know: leave it out, and send "
-                    "role and content only."
+                    say(
+                        "Message {number} has {key}, which this chat does not know: leave it out, and send "
+                        "role and content only.",
+                        number=number,
+                        key=key,
+                    )
                 )
             continue
         checked[key] = value
@@ -54,8 +73,11 @@ def check_message(number: int, message: Message) -> dict[str, str]:
         check_text(number, key, checked.get(key))
     if checked["role"] not in ROLES:
         raise CourseError(
-            f"Message {number} has the role {checked['role'][:50]!r}: "
-            "use system, user or assistant, in small letters."
+            say(
+                "Message {number} has the role {role!r}: use system, user or assistant, in small letters.",
+                number=number,
+                role=checked["role"][:50],
+            )
         )
     return {key: repair_text(text) for key, text in checked.items()}
 
@@ -75,15 +97,27 @@ def check_text(number: int, key: str, value: object) -> None:
     """Refuse a role or a content that is no text."""
     if value is None:
         raise CourseError(
-            f"Message {number} has no {key}: every message needs a role and a content, as text."
+            say(
+                "Message {number} has no {key}: every message needs a role and a content, as text.",
+                number=number,
+                key=key,
+            )
         )
     if isinstance(value, (list, tuple)):
         raise CourseError(
-            f"The {key} of message {number} is a list of parts: this chat takes text only, so join the texts "
-            "of the parts and leave out the rest."
+            say(
+                "The {key} of message {number} is a list of parts: this chat takes text only, so join the "
+                "texts of the parts and leave out the rest.",
+                key=key,
+                number=number,
+            )
         )
     if not isinstance(value, str):
-        kind = type(value).__name__
         raise CourseError(
-            f"The {key} of message {number} is of type {kind}: write it as text, in quotation marks."
+            say(
+                "The {key} of message {number} is of type {kind}: write it as text, in quotation marks.",
+                key=key,
+                number=number,
+                kind=type(value).__name__,
+            )
         )

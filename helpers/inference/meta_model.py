@@ -4,8 +4,10 @@ from pathlib import Path
 
 from helpers import CourseError
 from helpers.environment import ModelSize, size_from_parameters
-from helpers.environment.model_config import EXPERT_COUNTS, check_sizes, is_quantized, read_settings
+from helpers.environment.model_config import EXPERT_COUNTS, check_settings, is_quantized, read_settings
+from helpers.environment.model_kind import check_kind
 from helpers.inference.errors import cannot_load
+from helpers.language import say
 
 
 def read_config(model_dir: Path):
@@ -13,11 +15,15 @@ def read_config(model_dir: Path):
     from transformers import AutoConfig  # imported late: it takes seconds
 
     settings = read_settings(model_dir / "config.json")
-    check_sizes(settings)
+    check_kind(settings, model_dir.name)
+    check_settings(settings)
     if is_quantized(settings, model_dir):
         raise CourseError(
-            f"The weights of {model_dir.name} are quantized, which the course does not load: take the "
-            "version of the model in bfloat16."
+            say(
+                "The weights of {model} are quantized, which the course does not load: take the version of "
+                "the model in bfloat16.",
+                model=model_dir.name,
+            )
         )
     try:
         return AutoConfig.from_pretrained(model_dir, trust_remote_code=False)

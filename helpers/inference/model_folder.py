@@ -9,13 +9,14 @@ from pathlib import Path
 
 from helpers import EMBEDDED_MODEL, CourseError
 from helpers.download.compare import INDEX, read_header
+from helpers.environment.model_folder import missing_tokenizer
+from helpers.language import say
 from helpers.settings import read_record
+from helpers.terminal import names_of
 
 ONE_FILE = "model.safetensors"  # transformers takes it first, also where there is an index
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 OTHER_WEIGHTS = (".gguf", ".safetensors", ".h5", ".msgpack", ".onnx")
-#: Files of which a tokenizer can be made; "merges.txt" goes with "vocab.json".
-TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model", "vocab.txt", "tekken.json")
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -25,14 +26,16 @@ def weights_bytes(model_dir: Path) -> int:
     CourseError, with what to do, when a file is missing, cut off or damaged, or is of another kind.
     """
     if not model_dir.is_dir():
-        raise CourseError(f"There is no model folder {model_dir.name}: {advice(model_dir)}.")
+        raise CourseError(
+            say("There is no model folder {model}: {cure}.", model=model_dir.name, cure=advice(model_dir))
+        )
     if not (model_dir / "config.json").is_file():
-        raise incomplete(model_dir, "no config.json")
+        raise incomplete(model_dir, say("no {files}", files="config.json"))
     shards = read_shards(model_dir)
     missing = [name for name in shards if not (model_dir / name).is_file()]
     missing += missing_tokenizer(model_dir)
     if missing:
-        raise incomplete(model_dir, f"no {', '.join(missing[:3])}")
+        raise incomplete(model_dir, say("no {files}", files=names_of(missing[:3])))
     for name, tensors in shards.items():
         check_shard(model_dir / name, tensors)
     return sum((model_dir / name).stat().st_size for name in shards)
@@ -55,8 +58,12 @@ def read_shards(model_dir: Path) -> dict[str, set[str]]:
         raise damaged(model_dir, INDEX)
     if not isinstance(content.get("metadata"), dict):
         raise CourseError(
-            f'{INDEX} of the model folder {model_dir.name} has no "metadata", without which transformers '
-            'does not load it: add "metadata": {} to the file, beside "weight_map".'
+            say(
+                '{index} of the model folder {model} has no "metadata", without which transformers does not '
+                'load it: add "metadata": {{}} to the file, beside "weight_map".',
+                index=INDEX,
+                model=model_dir.name,
+            )
         )
     return shards
 
@@ -67,28 +74,27 @@ def no_safetensors(model_dir: Path) -> CourseError:
     pickles = [name for name in names if name.endswith(PICKLES)]
     others = [name for name in names if name.endswith(OTHER_WEIGHTS)]
     if others and all(name.endswith(".safetensors") for name in others):
-        return incomplete(model_dir, f"{len(others)} safetensors files, but no {INDEX}")
+        what = say("{count} safetensors files, but no {index}", count=len(others), index=INDEX)
+        return incomplete(model_dir, what)
     if others:
         return CourseError(
-            f"{model_dir.name} holds {others[0]}, but no safetensors files: take the version of the model "
-            "that has them."
+            say(
+                "{model} holds {file}, but no safetensors files: take the version of the model that has "
+                "them.",
+                model=model_dir.name,
+                file=others[0],
+            )
         )
     if pickles:
         return CourseError(
-            f"The weights of {model_dir.name} are only there as {pickles[0]}, a pickle, which can run any "
-            "program when it is opened: take the version of the model that has safetensors files."
+            say(
+                "The weights of {model} are only there as {file}, a pickle, which can run any program when "
+                "it is opened: take the version of the model that has safetensors files.",
+                model=model_dir.name,
+                file=pickles[0],
+            )
         )
-    return incomplete(model_dir, f"no {ONE_FILE} and no {INDEX}")
-
-
-def missing_tokenizer(model_dir: Path) -> list[str]:
-    """Names of the files that a tokenizer lacks; a folder needs one of several kinds."""
-    there = [name for name in TOKENIZERS if (model_dir / name).is_file()]
-    if not there and not list(model_dir.glob("*.tiktoken")):
-        return ["tokenizer.json"]
-    if there == ["vocab.json"] and not (model_dir / "merges.txt").is_file():
-        return ["merges.txt"]
-    return []
+    return incomplete(model_dir, say("no {file} and no {index}", file=ONE_FILE, index=INDEX))
 
 
 def check_shard(path: Path, tensors: set[str]) -> None:
@@ -98,40 +104,59 @@ def check_shard(path: Path, tensors: set[str]) -> None:
         start = file.read(len(LFS_POINTER))
     if start == LFS_POINTER:
         raise CourseError(
-            f"{path.name} of {path.parent.name} is only a pointer of Git LFS, not the weights: "
-            "run git lfs pull in that folder."
+            say(
+                "{file} of {model} is only a pointer of Git LFS, not the weights: run git lfs pull in that "
+                "folder.",
+                file=path.name,
+                model=path.parent.name,
+            )
         )
     try:
         entries, whole = read_header(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise damaged(path.parent, f"{path.name} ({size:,} bytes)") from None
+        raise damaged(path.parent, say("{file} ({size:,} bytes)", file=path.name, size=size)) from None
     if size < whole:
-        raise incomplete(path.parent, f"{path.name} has {size:,} of {whole:,} bytes")
+        what = say("{file} has {size:,} of {whole:,} bytes", file=path.name, size=size, whole=whole)
+        raise incomplete(path.parent, what)
     if size > whole or not tensors <= set(entries):
         raise damaged(path.parent, path.name)
 
 
 def incomplete(model_dir: Path, what: str) -> CourseError:
     """The sentence for a folder in which something is missing."""
-    return CourseError(f"The model folder {model_dir.name} is incomplete ({what}): {advice(model_dir)}.")
+    return CourseError(
+        say(
+            "The model folder {model} is incomplete ({what}): {cure}.",
+            model=model_dir.name,
+            what=what,
+            cure=advice(model_dir),
+        )
+    )
 
 
-def damaged(model_dir: Path, name: str) -> CourseError:
+def damaged(model_dir: Path, file: str) -> CourseError:
     """The sentence for a file that is there, but is not what it should be."""
-    return CourseError(f"{name} of the model folder {model_dir.name} is damaged: {advice(model_dir)}.")
+    return CourseError(
+        say(
+            "{file} of the model folder {model} is damaged: {cure}.",
+            file=file,
+            model=model_dir.name,
+            cure=advice(model_dir),
+        )
+    )
 
 
 def advice(model_dir: Path) -> str:
     """How to get a whole folder: it depends on who made this one."""
     if same_folder(model_dir, EMBEDDED_MODEL):
-        return "restore it from the course, of which it is part"
+        return say("restore it from the course, of which it is part")
     try:
         record = read_record()
     except (OSError, ValueError):
         record = None
     if record and same_folder(model_dir, Path(record["folder"])):
-        return "run notebook 03 again"
-    return "copy or download it again from where it came from"
+        return say("run notebook 03 again")
+    return say("copy or download it again from where it came from")
 
 
 def same_folder(one: Path, other: Path) -> bool:

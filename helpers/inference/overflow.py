@@ -6,6 +6,7 @@ sampling from NaN ends with an error, on a GPU with one that makes the GPU usele
 """
 
 from helpers import CourseError
+from helpers.language import say
 
 
 class OverflowCheck:
@@ -40,11 +41,16 @@ def overflow_error(dtype) -> CourseError:
     name = str(dtype).removeprefix("torch.")
     if name == "float16":
         return CourseError(
-            "The model overflowed in float16, whose numbers end at 65,504: its scores are no numbers (NaN), "
-            'and the answer would be "!!!!!". Load it with dtype=torch.bfloat16, or with '
-            "dtype=torch.float32 on a GPU without bfloat16."
+            say(
+                "The model overflowed in float16, whose numbers end at 65,504: its scores are no numbers "
+                '(NaN), and the answer would be "!!!!!". Load it with dtype=torch.bfloat16, or with '
+                "dtype=torch.float32 on a GPU without bfloat16."
+            )
         )
     return CourseError(
-        f"The model overflowed in {name}: its scores are no numbers (NaN), although {name} has room enough, "
-        "so its weights are probably damaged: check the files of the model."
+        say(
+            "The model overflowed in {dtype}: its scores are no numbers (NaN), although {dtype} has room "
+            "enough, so its weights are probably damaged: check the files of the model.",
+            dtype=name,
+        )
     )

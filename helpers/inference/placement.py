@@ -14,9 +14,11 @@ from helpers.environment.planner import Planner
 from helpers.inference.memory import read_memory, unused_gpus
 from helpers.inference.meta_model import meta_model, size_of
 from helpers.inference.model_folder import weights_bytes
+from helpers.language import say, to_say
+from helpers.terminal import in_a_row
 
 SMALL_MODEL = 100 * 2**20  # bytes of weights; so little is loaded anywhere
-HOW_TO_OFFLOAD = (
+HOW_TO_OFFLOAD = to_say(
     "If you want that, choose the model by its name and name a folder for the rest: "
     'load(choose_model("real"), offload_folder="offload"), in a terminal --model real '
     "--offload-folder offload. Delete that folder afterwards."
@@ -73,7 +75,7 @@ def decide_placement(
         if capacity.kind is not Kind.DISK:
             raise CourseError(sentence)
         if disk_folder is None:
-            raise CourseError(f"{sentence} {HOW_TO_OFFLOAD}")
+            raise CourseError(in_a_row(sentence, say(HOW_TO_OFFLOAD)))
         options["offload_folder"] = str(disk_folder)
     agrees = small or bare_placement(memory, planner) == capacity_placement(capacity, memory)
     agrees = agrees and capacity.dtype == "bfloat16"
@@ -82,10 +84,15 @@ def decide_placement(
 
 def small_sentence(capacity: Capacity, weights: int) -> str:
     """What to say of a small model, which is the same on every machine without a GPU."""
-    where = "on the CPU"
+    size = weights / GIB
     if capacity.kind is Kind.GPUS:
-        where = f"in {capacity.dtype} on {len(capacity.on_gpus)} GPU(s)"
-    return f"Weights: {weights / GIB:.2f} GiB in bfloat16, loaded {where}."
+        return say(
+            "Weights: {size:.2f} GiB in bfloat16, loaded in {dtype} on {count} GPU(s).",
+            size=size,
+            dtype=capacity.dtype,
+            count=len(capacity.on_gpus),
+        )
+    return say("Weights: {size:.2f} GiB in bfloat16, loaded on the CPU.", size=size)
 
 
 def bare_placement(memory: Memory, planner: Planner) -> list[int]:
@@ -110,10 +117,15 @@ def check_placement(model_dir: str | Path) -> None:
     placement = find_placement(Path(model_dir))
     if not placement.bare_call_agrees:
         raise CourseError(
-            f"{placement.sentence} from_pretrained does this only with further arguments: use "
-            "model, tokenizer = load(model_dir), from helpers.inference, instead."
+            in_a_row(
+                placement.sentence,
+                say(
+                    "from_pretrained does this only with further arguments: use model, tokenizer = "
+                    "load(model_dir), from helpers.inference, instead."
+                ),
+            )
         )
-    print(f"{placement.sentence}{unused_gpus()}{apple_note()}")
+    print(in_a_row(placement.sentence, unused_gpus(), apple_note()))
 
 
 def apple_note() -> str:
@@ -122,4 +134,4 @@ def apple_note() -> str:
 
     if not torch.backends.mps.is_available():
         return ""
-    return ' On this Mac, device_map="auto" takes its GPU (mps) instead, which the course does not test.'
+    return say('On this Mac, device_map="auto" takes its GPU (mps) instead, which the course does not test.')

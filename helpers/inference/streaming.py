@@ -12,9 +12,11 @@ from helpers.inference.generate_options import check_streamable, effective_confi
 from helpers.inference.messages import Message
 from helpers.inference.overflow import OverflowCheck, overflow_error
 from helpers.inference.prefix import KeptPrefix, add_kept_cache, keep_cache, leaves_cache_alone
+from helpers.language import say
 
 #: What wrong options end in, somewhere inside of `generate`.
 OF_OPTIONS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, NotImplementedError)
+OF_OPTIONS += (AssertionError, ImportError)  # a cache for GPUs only, or of a package that is not installed
 READ_SECONDS = 0.05  # new text is read 20 times a second
 
 
@@ -157,7 +159,7 @@ class ChatStream:
     def __iter__(self) -> Iterator[str]:
         """Generate, and yield text once its characters are complete: a character may take several tokens."""
         if self.finish_reason:
-            raise RuntimeError("A ChatStream can be read only once.")
+            raise RuntimeError(say("A ChatStream can be read only once."))
         self.finish_reason = "stopped"  # until something else is known
         if self._stopped():
             return
@@ -193,6 +195,22 @@ def context_tokens(model) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
+def check_kinds(max_new_tokens, stop) -> None:
+    """Refuse a number of tokens that is none, and a `stop` that is no event."""
+    if not isinstance(max_new_tokens, Integral):
+        raise CourseError(
+            say("max_new_tokens is {value!r}: give a whole number, such as 512.", value=max_new_tokens)
+        )
+    if stop is not None and not hasattr(stop, "is_set"):
+        raise CourseError(
+            say(
+                "stop is of type {kind}: give a threading.Event; texts that end the answer go into "
+                "stop_strings=['...'].",
+                kind=type(stop).__name__,
+            )
+        )
+
+
 def stream_chat(
     model,
     tokenizer,
@@ -211,13 +229,7 @@ def stream_chat(
     CourseError when the conversation cannot be encoded or leaves no room for an answer, and for options with
     which there is no single answer that grows token by token.
     """
-    if not isinstance(max_new_tokens, Integral):
-        raise CourseError(f"max_new_tokens is {max_new_tokens!r}: give a whole number, such as 512.")
-    if stop is not None and not hasattr(stop, "is_set"):
-        raise CourseError(
-            f"stop is of type {type(stop).__name__}: give a threading.Event; texts that end the answer go "
-            "into stop_strings=['...']."
-        )
+    check_kinds(max_new_tokens, stop)
     config = effective_config(model, generate_options)
     check_streamable(config)
     inputs = encode_chat(tokenizer, messages).to(model.device)
@@ -227,8 +239,13 @@ def stream_chat(
         context = length + max_new_tokens
     if length >= context or max_new_tokens < 1:
         raise CourseError(
-            f"The chat fills {length:,} of {context:,} tokens and {max_new_tokens:,} new ones are wanted: "
-            "shorten it, or ask for at least one new token."
+            say(
+                "The chat fills {length:,} of {context:,} tokens and {wanted:,} new ones are wanted: shorten "
+                "it, or ask for at least one new token.",
+                length=length,
+                context=context,
+                wanted=max_new_tokens,
+            )
         )
     new_tokens = min(max_new_tokens, context - length)
     options = {**inputs, **generate_options, "max_new_tokens": new_tokens}

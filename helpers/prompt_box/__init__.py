@@ -8,6 +8,7 @@ view.py           the widgets
 page.py           widgets in a page, and the note for pages without a kernel
 text_area.py      the text area; send.js is its Enter key
 rendering.py      a text as HTML that can do nothing
+languages.py      which language a text is in, for screen readers
 routing_strip.py  the tokens of an answer in the colours of their experts
 errors.py         what to tell a learner when the model fails
 style.css         the look

@@ -7,25 +7,45 @@ from pathlib import Path
 import torch
 
 from helpers.inference import repair_text
+from helpers.language import in_its_language, language, say, to_say
 from helpers.prompt_box.answer import Answer
-from helpers.prompt_box.conversation import Conversation, Message
+from helpers.prompt_box.conversation import Conversation, Message, save
 from helpers.prompt_box.errors import explain
 from helpers.prompt_box.text_area import Reply
 from helpers.prompt_box.view import View
 from helpers.prompt_box.worker import Worker
 
-SYSTEM = "You are a helpful assistant."
+SYSTEM = "You are a helpful assistant."  # the model's own default, also in a Chinese box
+CLOSED = to_say("This box is closed: run its cell again for a new one.")
+STOPPING = to_say("Stopping after the token that is being computed.")
 
 
 def ignore(taken: bool) -> None:
     """The reply to Regenerate, whose question is not in the text area."""
 
 
-class PromptBox:
+class ShortNames:
+    """The controls of a box under the names that code uses, as in `box.send_button.click()`."""
+
+    def __init__(self, view: View):
+        self.entry = view.text_area.widget
+        self.system = view.system
+        self.new_tokens = view.new_tokens
+        self.temperature = view.temperature
+        self.top_p = view.top_p
+        self.send_button = view.send_button
+        self.stop_button = view.stop_button
+        self.again_button = view.again_button
+        self.clear_button = view.clear_button
+        self.save_button = view.save_button
+
+
+class PromptBox(ShortNames):
     """Chat with `model`, starting from the system prompt `system`. A second box closes the first.
 
     Conversations are saved in `folder`; `show_routing` shows under each answer the experts of its tokens. The
-    sliders start at the model's own generation settings; temperature 0 always takes the likeliest token.
+    sliders start at the model's own generation settings; temperature 0 always takes the likeliest token. The
+    box keeps the language that the course speaks when it is built.
     In code: `box.entry.value = "Hello"; box.send_button.click(); box.wait(); box.messages`.
     """
 
@@ -39,14 +59,17 @@ class PromptBox:
         self.tokenizer = tokenizer
         self.folder = Path(folder)
         self.show_routing = show_routing
+        self.language = language()
+        self.newest_answer: Answer | None = None
         self.conversation = Conversation(system)
         self.worker = Worker()
         self.view = View(system, model.generation_config, model.config.max_position_embeddings)
+        super().__init__(self.view)
         self._connect()
         self._show_state(busy=False)
 
     def _connect(self) -> None:
-        """Give the buttons their work, and the controls that code uses a short name."""
+        """Give the buttons and the Enter key their work."""
         view = self.view
         view.send_button.on_click(lambda button: self._send())
         view.stop_button.on_click(lambda button: self._stop())
@@ -54,16 +77,6 @@ class PromptBox:
         view.clear_button.on_click(lambda button: self._clear())
         view.save_button.on_click(lambda button: self._save())
         view.text_area.on_send(self._start)
-        self.entry = view.text_area.widget
-        self.system = view.system
-        self.new_tokens = view.new_tokens
-        self.temperature = view.temperature
-        self.top_p = view.top_p
-        self.send_button = view.send_button
-        self.stop_button = view.stop_button
-        self.again_button = view.again_button
-        self.clear_button = view.clear_button
-        self.save_button = view.save_button
 
     def _repr_mimebundle_(self, **_) -> dict:
         return self.view.mimebundle()
@@ -77,13 +90,14 @@ class PromptBox:
         """Wait for the end of the answer; False after `timeout` seconds. Interrupting the kernel stops it."""
         return self.worker.wait(timeout)
 
+    @in_its_language
     def close(self) -> None:
         """Stop, and let go of the model so that its memory can be freed. What was said stays readable."""
         self.worker.stop.set()
         self.wait(timeout=10)
         self.model = None
         self.conversation.prefix.forget()
-        self._show_state(busy=False, sentence="This box is closed: run its cell again for a new one.")
+        self._show_state(busy=False, sentence=say(CLOSED))
 
     # What the buttons and the Enter key do. Each of these returns at once.
 
@@ -102,14 +116,18 @@ class PromptBox:
         started = False
         if question and self.model is not None:
             answer = Answer(self.model, self.tokenizer, self.conversation, self.view, self.worker.stop)
-            work = partial(self._work, answer, question, reply, again)
+            work_in_language = in_its_language(PromptBox._work)  # a thread knows nothing of this one's
+            work = partial(work_in_language, self, answer, question, reply, again)
             started = self.worker.start(work, before=partial(self._show_state, busy=True))
+            if started:
+                self.newest_answer = answer
         if not started:
             reply(False)
 
+    @in_its_language
     def _stop(self) -> None:
         self.worker.stop.set()
-        self.view.say("Stopping after the token that is being computed.")
+        self.view.show_notice(say(STOPPING))
 
     def _clear(self) -> None:
         if self.worker.busy:
@@ -117,12 +135,9 @@ class PromptBox:
         self.conversation.clear()
         self.view.clear()
 
+    @in_its_language
     def _save(self) -> None:
-        try:
-            path = self.conversation.save(self.folder)
-            self.view.say(f"Saved as {path.name}.")
-        except OSError as error:
-            self.view.say(f"Not saved ({error.strerror}): free some space, or choose another folder.")
+        self.view.show_notice(save(self.conversation, self.folder))
 
     def _work(self, answer: Answer, question: str, reply: Reply, again: bool) -> None:
         """In the thread. Whatever happens, the box works again afterwards."""
@@ -138,5 +153,5 @@ class PromptBox:
         self.view.repeat_later()
 
     def _show_state(self, busy: bool, sentence: str = "") -> None:
-        self.view.say(sentence)  # first: who sees the buttons change can read why
+        self.view.show_notice(sentence)  # first: who sees the buttons change can read why
         self.view.set_buttons(can_send=not busy and self.model is not None, can_stop=busy)

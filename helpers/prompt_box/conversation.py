@@ -6,6 +6,7 @@ from pathlib import Path
 
 from helpers import CourseError
 from helpers.inference import KeptPrefix, encode_chat
+from helpers.language import say
 
 Message = dict[str, str]  # {"role": "system", "user" or "assistant", "content": the text}
 
@@ -71,6 +72,15 @@ class Conversation:
         self.answer = ""
 
 
+def save(conversation: Conversation, folder: Path) -> str:
+    """Save a conversation in `folder`; returns the sentence about it, also if that fails."""
+    try:
+        path = conversation.save(folder)
+    except OSError as error:
+        return say("Not saved ({reason}): free some space, or choose another folder.", reason=error.strerror)
+    return say("Saved as {name}.", name=path.name)
+
+
 def fit(messages: list[Message], tokenizer, limit: int) -> tuple[list[Message], int]:
     """Leave out the oldest turns until at most `limit` tokens are left; also returns how many turns went.
 
@@ -84,6 +94,11 @@ def fit(messages: list[Message], tokenizer, limit: int) -> tuple[list[Message], 
         if tokens <= limit:
             return kept, dropped
     raise CourseError(
-        f"Your message makes a prompt of {tokens:,} tokens, but only {limit:,} fit beside the answer: "
-        f"shorten it by {tokens - limit:,} tokens, or lower the number of new tokens."
+        say(
+            "Your message makes a prompt of {tokens:,} tokens, but only {limit:,} fit beside the answer: "
+            "shorten it by {surplus:,} tokens, or lower the number of new tokens.",
+            tokens=tokens,
+            limit=limit,
+            surplus=tokens - limit,
+        )
     )

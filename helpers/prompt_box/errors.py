@@ -3,6 +3,7 @@
 import re
 
 from helpers import CourseError
+from helpers.language import say
 
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
 
@@ -26,15 +27,18 @@ def explain(error: Exception, has_begun: bool = False) -> str:
     if isinstance(error, CourseError):
         return message
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(message):
-        return "The memory ran out: press Clear, or lower the number of new tokens, and send again."
+        return say("The memory ran out: press Clear, or lower the number of new tokens, and send again.")
     what = f"{type(error).__name__}: {message}".split("\n")[0][:200]
     if GPU_IS_LOST.search(message):
-        return f"The GPU gave up ({what}): restart the kernel, and run the cells again."
+        return say("The GPU gave up ({what}): restart the kernel, and run the cells again.", what=what)
     if may_pass(error, has_begun):
-        return f"The model failed ({what}): press Regenerate, or restart the kernel if it fails again."
-    return (
-        f"The model failed ({what}), and the same message would fail again: change it, press Clear, "
-        "or load another model."
+        return say(
+            "The model failed ({what}): press Regenerate, or restart the kernel if it fails again.", what=what
+        )
+    return say(
+        "The model failed ({what}), and the same message would fail again: change it, press Clear, or load "
+        "another model.",
+        what=what,
     )
 
 

@@ -5,7 +5,9 @@ import html
 import ipywidgets as widgets
 from IPython.display import display
 
-NOTE = "Widgets: run this cell to see them."
+from helpers.language import say, to_say
+
+NOTE = to_say("Widgets: run this cell to see them.")
 
 
 def mimebundle(widget: widgets.Widget, note: str) -> dict[str, object]:
@@ -18,5 +20,8 @@ def mimebundle(widget: widgets.Widget, note: str) -> dict[str, object]:
 
 
 def show(*parts: widgets.Widget) -> None:
-    """Display widgets below each other in the output of the cell."""
-    display(mimebundle(widgets.VBox(parts), NOTE), raw=True)
+    """Display widgets below each other in the output of the cell, none wider than a phone's page."""
+    for part in parts:
+        if part.layout.max_width is None:
+            part.layout.max_width = "98%"
+    display(mimebundle(widgets.VBox(parts), say(NOTE)), raw=True)

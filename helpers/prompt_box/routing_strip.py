@@ -2,9 +2,8 @@
 
 import html
 
+from helpers.language import listed, say
 from helpers.routing import Routing
-
-NOT_READ = "the last token: the model did not read it any more, so it went to no expert"
 
 
 def routing_strip(routing: Routing, tokenizer, last_token: int | None = None) -> str:
@@ -22,7 +21,12 @@ def routing_strip(routing: Routing, tokenizer, last_token: int | None = None) ->
     spans = []
     for text, start, end in whole_characters(tokens, tokenizer):
         spans.append(token_span(text, experts[start:end]))
-    return f"<hr>First expert of each token in layer {routing.layers[-1]}: {''.join(spans)}"
+    line = say(
+        "First expert of each token in layer {layer}: {tokens}",
+        layer=routing.layers[-1],
+        tokens="".join(spans),
+    )
+    return f"<hr>{line}"
 
 
 def whole_characters(tokens: list[int], tokenizer) -> list[tuple[str, int, int]]:
@@ -47,16 +51,16 @@ def token_span(text: str, experts: list[int | None]) -> str:
     colours = []
     for expert in experts:
         if expert is None:
-            titles.append(NOT_READ)
+            titles.append(say("the last token: the model did not read it any more, so it went to no expert"))
             colours.append("#ddd")
         else:
             hue = 137 * expert % 360  # degrees on the colour circle; 137 apart, neighbours look different
-            titles.append(f"expert {expert}")
+            titles.append(say("expert {expert}", expert=expert))
             colours.append(f"hsl({hue}, 70%, 80%)")
-    title = ", ".join(titles)
+    title = titles[0]
     background = colours[0]
     if len(experts) > 1:
-        title = f"{len(experts)} tokens: {title}"
+        title = say("{count} tokens: {experts}", count=len(experts), experts=listed(titles))
         background = f"linear-gradient(90deg, {', '.join(colours)})"
     shown = html.escape(text).replace("\n", "↵")
     return f'<span title="{title}" style="background: {background}; color: #222">{shown}</span>'

@@ -5,10 +5,10 @@
 // whole text in one message, so nothing can overtake a part of it. The kernel answers in the "inbox". Until then
 // the text stays in the text area; if it has become a question, only what was sent is taken away: what was
 // typed meanwhile stays.
+//
+// text_area.py puts TEXTS in front of this, in the language of the box.
 
 (() => {
-  const HINT = "Type a message and press Enter. Shift+Enter begins a new line.";
-
   const box = () => element.closest(".chat");
   const find = (selector) => box()?.querySelector(selector);
   const field = () => find(".chat-entry textarea");
@@ -86,11 +86,27 @@
   window.addEventListener("compositionstart", onComposition, true);
   window.addEventListener("compositionend", onComposition, true);
 
+  // For screen readers: the language of the box, and what its parts are.
+  function label() {
+    box().lang = TEXTS.language;
+    box().setAttribute("role", "group");
+    box().setAttribute("aria-label", TEXTS.box);
+    find(".chat-log").setAttribute("role", "group");
+    find(".chat-log").setAttribute("aria-label", TEXTS.log);
+    find(".chat-notice").setAttribute("role", "status"); // a new notice is read out
+    for (const area of box().querySelectorAll("textarea[title]")) area.setAttribute("aria-label", area.title);
+    for (const slider of box().querySelectorAll(".widget-slider")) {
+      const handle = slider.querySelector("[role=slider]");
+      handle?.setAttribute("aria-label", slider.querySelector("label").textContent);
+    }
+  }
+
   // The hint says "Enter" as soon as the box is in the page. The listeners stay: in a closed box they find
   // nothing to do, and JupyterLab may take a cell out of the page and put it back.
   const timer = setInterval(() => {
-    if (!field()) return;
-    field().placeholder = HINT;
+    if (!field() || !find(".chat-log") || !find(".chat-notice")) return;
+    field().placeholder = TEXTS.hint;
+    label();
     clearInterval(timer);
   }, 100);
 })();

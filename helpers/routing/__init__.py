@@ -2,6 +2,7 @@
 
 routers.py    finds a model's routers, reads and changes what they return
 passes.py     one forward pass: its tokens and their places
+generating.py  options of generate() with which a recording would be wrong
 caches.py     the passes of each KV cache, and which of their tokens stayed in it
 columns.py    what is kept of a pass, and of all passes
 experiments.py  repeat a measurement with changed weights, as often as the model allows

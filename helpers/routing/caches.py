@@ -11,6 +11,7 @@ import torch
 from transformers import Cache
 
 from helpers import CourseError
+from helpers.language import say
 from helpers.routing.passes import Pass
 
 
@@ -68,8 +69,11 @@ class CacheRecord:
             return
         if places < self._taken:
             raise CourseError(
-                f"The routing cannot be counted: {self._taken - places} tokens that are counted were cropped "
-                "off the KV cache; record without counts_only."
+                say(
+                    "The routing cannot be counted: {tokens} tokens that are counted were cropped off the KV "
+                    "cache; record without counts_only.",
+                    tokens=self._taken - places,
+                )
             )
         for kept in reversed(self.passes):
             if kept.past + kept.length <= places:
@@ -80,8 +84,10 @@ class CacheRecord:
         """CourseError if the sequences in the cache have changed: which row is which text is then unknown."""
         if memory_of(self._layer) != self._memory:
             raise CourseError(
-                "The routing cannot be recorded: the sequences in the KV cache were exchanged or repeated "
-                "since the last pass, as beam search does; use num_beams=1."
+                say(
+                    "The routing cannot be recorded: the sequences in the KV cache were exchanged or "
+                    "repeated since the last pass, as beam search does; use num_beams=1."
+                )
             )
 
     def take_passes(self) -> list[KeptPass]:
@@ -180,6 +186,10 @@ class CacheRecords:
         same = (token_id[:, None, :-1] == last).all(-1)  # (batch, batch): each row with each of the last pass
         if same.any(1).all():
             raise CourseError(
-                f"The routing cannot be recorded: this pass reads the {last.shape[1]} tokens of the last one "
-                "again, as generate() does with use_cache=False, and would count them twice; use the cache."
+                say(
+                    "The routing cannot be recorded: this pass reads the {tokens} tokens of the last one "
+                    "again, as generate() does with use_cache=False, and would count them twice; use the "
+                    "cache.",
+                    tokens=last.shape[1],
+                )
             )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from tqdm.auto import tqdm
 
+from helpers.language import say
 from helpers.routing.routers import change_weights
 
 # Parameters that a pass over a few short texts goes through in a second. On a processor: 240 passes of
@@ -55,7 +56,7 @@ def measure_changes(model, changes: Mapping, measure: Callable, passes: int = 1)
     expected = len(changes) * passes * seconds_for_a_pass(model)
     quick = expected < SECONDS_WITHOUT_A_BAR
     results = {}
-    for name, change in tqdm(changes.items(), desc="changed models", leave=False, disable=quick):
+    for name, change in tqdm(changes.items(), desc=say("changed models"), leave=False, disable=quick):
         with change_weights(model, change):
             results[name] = measure()
     return results

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import ipywidgets as widgets
 import numpy as np
 
+from helpers.language import HTML_NAMES, in_its_language, language, listed, say
 from helpers.routing.table import Routing, token_labels
 
 MOST_TOKENS = 200  # buttons; a page with thousands of them does not answer any more
@@ -24,17 +25,19 @@ class Explorer(widgets.VBox):
 
     `record(text)` gives the `Routing` of a text; with `keep_logits` the bars of the experts that were not
     chosen are there, too. The pointer on a token shows its experts. Texts are shown as text, never as HTML.
-    Where no kernel runs, a note and the experts of the first token stand in its place.
+    Where no kernel runs, a note and the experts of the first token stand in its place. It keeps the language
+    that the course speaks when it is built.
     """
 
     def __init__(self, record: Callable[[str], Routing], tokenizer, text: str):
+        self.language = language()
         self._record = record
         self._tokenizer = tokenizer
         self._routing = None
         self._labels = []  # of the tokens
         wide = widgets.Layout(width="98%", max_width="40em")
-        self.text = widgets.Text(text, description="Text", continuous_update=False, layout=wide)
-        self.layer = widgets.SelectionSlider(options=[0], description="Layer", layout=wide)
+        self.text = widgets.Text(text, description=say("Text"), continuous_update=False, layout=wide)
+        self.layer = widgets.SelectionSlider(options=[0], description=say("Layer"), layout=wide)
         self.token = widgets.ToggleButtons(options=[("", 0)], style={"button_width": "auto"})
         self.view = widgets.HTML(layout=wide)
         super().__init__([self.text, self.token, self.layer, self.view])
@@ -43,16 +46,18 @@ class Explorer(widgets.VBox):
         self.layer.observe(self._choose_layer, "value")
         self.token.observe(self._show, "value")
 
+    @in_its_language
     def _read(self, change=None) -> None:
         """Record the text that is in the field now."""
         self._routing = None
         if not self.text.value.strip():
-            self.view.value = "There is no text: type some words above, and press Enter."
+            self.view.value = say("There is no text: type some words above, and press Enter.")
             return
         try:
             routing = self._record(self.text.value)
         except Exception as error:  # a callback has no other place for it
-            self.view.value = html.escape(f"This text cannot be shown ({error}): type another one.")
+            sentence = say("This text cannot be shown ({error}): type another one.", error=error)
+            self.view.value = html.escape(sentence)
             return
         self._labels = token_labels(self._tokenizer, routing.token_id.tolist())
         shown = self._labels[:MOST_TOKENS]
@@ -61,39 +66,56 @@ class Explorer(widgets.VBox):
         self._routing = routing
         self._choose_layer()
 
+    @in_its_language
     def _choose_layer(self, change=None) -> None:
         """Show another layer: the hints of the tokens change, too."""
         if self._routing is None:
             return
         layer = self._place_of_layer()
         first = self._routing.experts[:MOST_TOKENS, layer]  # (tokens, k)
-        self.token.tooltips = [f"experts {', '.join(map(str, experts))}" for experts in first.tolist()]
+        self.token.tooltips = [say("experts {experts}", experts=listed(row)) for row in first.tolist()]
         self._show()
 
+    @in_its_language
     def _show(self, change=None) -> None:
         """Show the token and layer that are picked now."""
         if self._routing is None:
             return
         token = self.token.value
-        heading = f"Token {token}, {self._labels[token]!r}, layer {self.layer.value}"
+        heading = say(
+            "Token {place}, {token}, layer {layer}",
+            place=token,
+            token=repr(self._labels[token]),
+            layer=self.layer.value,
+        )
         note = ""
         if len(self._labels) > MOST_TOKENS:
-            note = f"<p>The first {MOST_TOKENS} of {len(self._labels)} tokens are shown.</p>"
+            tokens = len(self._labels)
+            note = say("The first {shown} of {tokens} tokens are shown.", shown=MOST_TOKENS, tokens=tokens)
+            note = f"<p>{note}</p>"
         chart = choice_as_html(self._routing, token, self._place_of_layer())
-        self.view.value = f'<div style="{PAGE}"><b>{html.escape(heading)}</b>{chart}{note}</div>'
+        name = HTML_NAMES[self.language]
+        self.view.value = (
+            f'<div lang="{name}" style="{PAGE}"><b>{html.escape(heading)}</b>{chart}{note}</div>'
+        )
 
     def _place_of_layer(self) -> int:
         return self._routing.layers.tolist().index(self.layer.value)
 
+    @in_its_language
     def _repr_mimebundle_(self, **options):
         """What Jupyter stores for a page without a kernel: no digits, which processors round differently."""
         data = super()._repr_mimebundle_(**options)
-        note = "Routing explorer: run this cell to use it."
+        note = say("Routing explorer: run this cell to use it.")
         if self._routing is not None:
-            experts = sorted(self._routing.experts[0, 0].tolist())
-            first = f"{self._labels[0]!r} goes to the experts {', '.join(map(str, experts))}"
-            note += f" In layer {self._routing.layers[0]}, its first token {first}."
-        data["text/plain"] = "Routing explorer"
+            note = say(
+                "Routing explorer: run this cell to use it. In layer {layer}, its first token {token} goes "
+                "to the experts {experts}.",
+                layer=self._routing.layers[0],
+                token=repr(self._labels[0]),
+                experts=listed(sorted(self._routing.experts[0, 0].tolist())),
+            )
+        data["text/plain"] = say("Routing explorer")
         data["text/html"] = f"<p>{html.escape(note)}</p>"
         return data
 
@@ -111,17 +133,34 @@ def choice_as_html(routing: Routing, token: int, layer: int) -> str:
     experts = routing.experts[token, layer].tolist()
     weights = routing.weights[token, layer].tolist()
     heights = np.zeros(number_of_experts(routing))
-    caption = "Strong bars: the weights of the chosen experts."
+    caption = say("Strong bars: the weights of the chosen experts.")
     if routing.logits is not None:
         heights = softmax(routing.logits[token, layer])
-        caption += " Faint bars: the softmax of the scores, for the others."
+        caption = say(
+            "Strong bars: the weights of the chosen experts. Faint bars: the softmax of the scores, for the "
+            "others."
+        )
     for expert, weight in zip(experts, weights, strict=True):
         heights[expert] = weight
-    pairs = [f"expert {expert}: {weight:.2f}" for expert, weight in zip(experts, weights, strict=True)]
-    sentence = f"{', '.join(pairs)}; their sum: {sum(weights):.2f}"
+    sentence = weights_in_words(experts, weights)
     if routing.shared_gate is not None:
-        sentence += f"; shared expert's gate: {routing.shared_gate[token, layer]:.2f}"
+        sentence = weights_in_words(experts, weights, routing.shared_gate[token, layer])
     return bars_as_html(heights, set(experts)) + f"<p>{sentence}</p><p>{caption}</p>"
+
+
+def weights_in_words(experts: list[int], weights: list[float], gate: float | None = None) -> str:
+    """The chosen experts with their weights, the sum of these, and the gate of the shared expert if any."""
+    pairs = []
+    for expert, weight in zip(experts, weights, strict=True):
+        pairs.append(say("expert {expert}: {weight:.2f}", expert=expert, weight=weight))
+    if gate is None:
+        return say("{experts}; their sum: {total:.2f}", experts=listed(pairs), total=sum(weights))
+    return say(
+        "{experts}; their sum: {total:.2f}; shared expert's gate: {gate:.2f}",
+        experts=listed(pairs),
+        total=sum(weights),
+        gate=gate,
+    )
 
 
 def number_of_experts(routing: Routing) -> int:
@@ -153,9 +192,11 @@ def bars_as_html(heights: np.ndarray, chosen: set[int]) -> str:
             number = str(expert)
         numbers.append(f'<div style="{NUMBER}">{number}</div>')
     axis = "display:flex; align-items:flex-end; border-bottom:1px solid; border-left:1px solid"
+    above = say("{top:.1f} weight", top=top)
+    below = say("expert")
     return (
-        f'<div style="font-size:90%">{top:.1f} weight</div>'
+        f'<div style="font-size:90%">{above}</div>'
         f'<div style="{axis}; height:{CHART_HEIGHT}em">{"".join(bars)}</div>'
         f'<div style="display:flex; font-size:80%; line-height:1.4">{"".join(numbers)}</div>'
-        '<div style="font-size:90%">expert</div>'
+        f'<div style="font-size:90%">{below}</div>'
     )

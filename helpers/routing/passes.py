@@ -7,6 +7,7 @@ import torch
 from transformers import Cache
 
 from helpers import CourseError
+from helpers.language import say
 
 
 @dataclass
@@ -45,24 +46,33 @@ def check_inputs(inputs: dict) -> None:
     ids = inputs.get("input_ids")
     if ids is None:
         raise CourseError(
-            "The routing cannot be recorded: this pass got no input_ids, so its tokens are unknown; pass "
-            "input_ids= by name, not inputs_embeds=."
+            say(
+                "The routing cannot be recorded: this pass got no input_ids, so its tokens are unknown; pass "
+                "input_ids= by name, not inputs_embeds=."
+            )
         )
     if ids.ndim != 2 or ids.shape[1] == 0:
         raise CourseError(
-            f"The routing cannot be recorded: input_ids has the shape {tuple(ids.shape)}; it must be "
-            "(batch, tokens) with at least one token."
+            say(
+                "The routing cannot be recorded: input_ids has the shape {shape}; it must be (batch, tokens) "
+                "with at least one token.",
+                shape=tuple(ids.shape),
+            )
         )
     if inputs.get("cu_seq_lens_q") is not None:
         raise CourseError(
-            "The routing cannot be recorded: this pass packs several texts into one row, as generate_batch() "
-            "does; use generate()."
+            say(
+                "The routing cannot be recorded: this pass packs several texts into one row, as "
+                "generate_batch() does; use generate()."
+            )
         )
     mask = inputs.get("attention_mask")
     if mask is not None and not is_plain_mask(mask):
         raise CourseError(
-            "The routing cannot be recorded: the attention mask is not one (batch, tokens), so padding is "
-            "unknown; pass such a mask or none, and do not use a static cache or generate_batch()."
+            say(
+                "The routing cannot be recorded: the attention mask is not one (batch, tokens), so padding "
+                "is unknown; pass such a mask or none, and do not use a static cache or generate_batch()."
+            )
         )
 
 
@@ -88,8 +98,13 @@ def read_pass(inputs: dict, output, end_tokens: Collection[int]) -> Pass:
         mask = ids.new_ones(batch, past + length)
     if mask.shape != (batch, past + length):
         raise CourseError(
-            f"The routing cannot be recorded: the attention mask has the shape {tuple(mask.shape)}, but with "
-            f"the {past} tokens in the KV cache it must have {(batch, past + length)}."
+            say(
+                "The routing cannot be recorded: the attention mask has the shape {shape}, but with the "
+                "{past} tokens in the KV cache it must have {wanted}.",
+                shape=tuple(mask.shape),
+                past=past,
+                wanted=(batch, past + length),
+            )
         )
     mask = (mask != 0).int()
     read = Pass(
@@ -120,13 +135,17 @@ def filled_places(cache: Cache) -> int:
     """How many places of a KV cache are filled. CourseError if it does not say."""
     if cache.is_compileable:
         raise CourseError(
-            "The routing cannot be recorded: a static cache has the same length before and after a pass; use "
-            "the usual dynamic cache."
+            say(
+                "The routing cannot be recorded: a static cache has the same length before and after a pass; "
+                "use the usual dynamic cache."
+            )
         )
     try:
         return cache.get_seq_length()
     except ValueError as error:  # only layers with linear attention, which keep no places
         raise CourseError(
-            "The routing cannot be recorded: no layer of the cache says how many tokens it holds; use a "
-            "model with at least one layer of attention."
+            say(
+                "The routing cannot be recorded: no layer of the cache says how many tokens it holds; use a "
+                "model with at least one layer of attention."
+            )
         ) from error

@@ -12,11 +12,19 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from helpers import CourseError, compat
+from helpers.language import say, to_say
 from helpers.routing.caches import CacheRecords
 from helpers.routing.columns import add_to_counts, columns_for_counting, columns_of_pass, join_passes
+from helpers.routing.generating import checked_generate
 from helpers.routing.passes import check_inputs, read_pass
 from helpers.routing.routers import Router, RouterOutput, find_routers, find_shared_gates
 from helpers.routing.table import Routing
+
+COMPILED = to_say(
+    "The routing cannot be recorded: compiled code runs without hooks; record before torch.compile, or load "
+    "the model again."
+)
+NOTHING_KEPT = to_say("No routing is kept: run the model inside the with block, without counts_only.")
 
 
 class RoutingRecorder:
@@ -28,9 +36,9 @@ class RoutingRecorder:
     the others count as prefill, because several are computed at once. (The guesses of a model that is its own
     assistant are a sequence of their own.) Threads may run the model together if each has its own cache.
 
-    CourseError in the pass where the recording would be wrong, and again when you ask for it: beam search,
-    generate with `use_cache=False`, `generate_batch`, static caches, embeddings instead of tokens; and on
-    entering the block if the model is compiled.
+    CourseError where a recording would be wrong, and again when you ask for it: beam search, guidance,
+    `use_cache=False`, `generate_batch`, static caches, embeddings instead of tokens; and on entering the
+    block if the model is compiled. In the block, `model.generate` checks its options first.
 
     Memory until the block ends, on the first router's device: k * (2 + bytes of a weight) per token and layer
     (16 bytes in bf16 with k = 4; a shared gate adds 2) and 18 bytes a token; after `generate()` also one
@@ -52,10 +60,7 @@ class RoutingRecorder:
 
     def __enter__(self) -> "RoutingRecorder":
         if compat.is_compiled(self.model):
-            raise CourseError(
-                "The routing cannot be recorded: compiled code runs without hooks; record before "
-                "torch.compile, or load the model again."
-            )
+            raise CourseError(say(COMPILED))
         self.counts = None
         self._routing = None
         self._refusal = None
@@ -65,6 +70,7 @@ class RoutingRecorder:
         self._records = CacheRecords()
         base = self.model.base_model
         with ExitStack() as hooks:  # an interrupt in here removes the hooks as well
+            hooks.enter_context(checked_generate(self.model, self._remembered_refusals))
             before = base.register_forward_pre_hook(self._before_pass, with_kwargs=True)
             hooks.callback(before.remove)
             routers = [router.module for router in self._routers]
@@ -99,7 +105,7 @@ class RoutingRecorder:
         if self._refusal is not None:
             raise CourseError(self._refusal)
         if self._routing is None:
-            raise CourseError("No routing is kept: run the model inside the with block, without counts_only.")
+            raise CourseError(say(NOTHING_KEPT))
         return self._routing
 
     def _before_pass(self, module, args, kwargs) -> None:
@@ -159,7 +165,10 @@ def read_router(router: Router, outputs: dict) -> RouterOutput:
     """What a router returned in this pass. CourseError if it did not run."""
     if router.module not in outputs:
         raise CourseError(
-            f"The routing cannot be recorded: the router of layer {router.layer} did not run in this pass; "
-            "run all layers."
+            say(
+                "The routing cannot be recorded: the router of layer {layer} did not run in this pass; run "
+                "all layers.",
+                layer=router.layer,
+            )
         )
     return router.read(outputs[router.module])

@@ -15,6 +15,7 @@ import torch
 from transformers.utils.output_capturing import OutputRecorder
 
 from helpers import CourseError
+from helpers.language import listed, say, to_say
 
 
 class RouterOutput(NamedTuple):
@@ -50,8 +51,12 @@ class Router:
         if len(experts) != 1 or len(weights) != 1:
             shapes = [tuple(part.shape) for part in parts]
             raise CourseError(
-                f"The router {type(self.module).__name__} returned {shapes}, not logits, weights and "
-                "experts, so what it chose cannot be read: use another model."
+                say(
+                    "The router {router} returned {shapes}, not logits, weights and experts, so what it "
+                    "chose cannot be read: use another model.",
+                    router=type(self.module).__name__,
+                    shapes=shapes,
+                )
             )
         wanted = (self.logits_index, weights[0], experts[0])
         return RouterOutput(*[parts[place].flatten(0, -2) for place in wanted])
@@ -112,12 +117,24 @@ class DenseRouter(Router):
 #: Routers that do not return logits, weights and experts, by the name of their class.
 OTHER_ROUTERS = {"JetMoeTopKGating": SortedRouter, "Llama4Router": DenseRouter}
 
-#: Routers that cannot be recorded, and why.
+#: Routers that cannot be recorded, by the name of their class: the refusal, which says why.
 REFUSED_ROUTERS = {
-    "DbrxRouter": "its router returns only scores; the choice is made outside of it, unseen by hooks",
-    "DogeCDMoE": "it chooses single neurons by two keys each; there is no list of experts with weights",
-    "Ernie4_5_VLMoeMoeBlock": "its layers return only scores, for experts of text and of pictures together",
-    "ZayaRouter": "a token can skip the experts, and its router then names expert 0 with weight 0",
+    "DbrxRouter": to_say(
+        "The routing of {model} cannot be recorded: its router returns only scores; the choice is made "
+        "outside of it, unseen by hooks; use another mixture-of-experts model."
+    ),
+    "DogeCDMoE": to_say(
+        "The routing of {model} cannot be recorded: it chooses single neurons by two keys each; there is no "
+        "list of experts with weights; use another mixture-of-experts model."
+    ),
+    "Ernie4_5_VLMoeMoeBlock": to_say(
+        "The routing of {model} cannot be recorded: its layers return only scores, for experts of text and "
+        "of pictures together; use another mixture-of-experts model."
+    ),
+    "ZayaRouter": to_say(
+        "The routing of {model} cannot be recorded: a token can skip the experts, and its router then names "
+        "expert 0 with weight 0; use another mixture-of-experts model."
+    ),
 }
 
 
@@ -137,8 +154,11 @@ def find_routers(model) -> list[Router]:
     name_of_model = type(model).__name__
     if model.config.is_encoder_decoder:
         raise CourseError(
-            f"The routing of {name_of_model} cannot be recorded: it is an encoder and a decoder, which read "
-            "two texts; use a model that only decodes."
+            say(
+                "The routing of {model} cannot be recorded: it is an encoder and a decoder, which read two "
+                "texts; use a model that only decodes.",
+                model=name_of_model,
+            )
         )
     declared = router_classes(model)
     routers = []
@@ -148,10 +168,7 @@ def find_routers(model) -> list[Router]:
             continue
         class_name = type(module).__name__
         if class_name in REFUSED_ROUTERS:
-            raise CourseError(
-                f"The routing of {name_of_model} cannot be recorded: {REFUSED_ROUTERS[class_name]}; "
-                "use another mixture-of-experts model."
-            )
+            raise CourseError(say(REFUSED_ROUTERS[class_name], model=name_of_model))
         router_class = OTHER_ROUTERS.get(class_name, Router)
         routers.append(router_class(layer_number(name), module, spec.index))
     if not routers:
@@ -174,15 +191,25 @@ def router_classes(model) -> list[OutputRecorder]:
 def why_no_router(model, declared: list[OutputRecorder]) -> str:
     """One sentence for a model in which no router was found."""
     name = type(model).__name__
-    if declared:
-        wanted = " or ".join(spec.target_class.__name__ for spec in declared)
-        return (
-            f"The routing cannot be recorded: as configured, no layer of this {name} has a {wanted}; use a "
-            "configuration whose layers have experts that a router chooses."
+    wanted = [spec.target_class.__name__ for spec in declared]
+    if len(wanted) == 1:
+        return say(
+            "The routing cannot be recorded: as configured, no layer of this {model} has a {router}; use a "
+            "configuration whose layers have experts that a router chooses.",
+            model=name,
+            router=wanted[0],
         )
-    return (
-        f"{name} has no router: its class names no router_logits among the outputs that can be recorded. "
-        "Use a mixture-of-experts model."
+    if wanted:
+        return say(
+            "The routing cannot be recorded: as configured, no layer of this {model} has one of {routers}; "
+            "use a configuration whose layers have experts that a router chooses.",
+            model=name,
+            routers=listed(wanted),
+        )
+    return say(
+        "{model} has no router: its class names no router_logits among the outputs that can be recorded. Use "
+        "a mixture-of-experts model.",
+        model=name,
     )
 
 
@@ -192,8 +219,13 @@ def check_one_for_each_layer(name_of_model: str, routers: list[Router]) -> None:
     for layer in layers:
         if layers.count(layer) > 1:
             raise CourseError(
-                f"The routing of {name_of_model} cannot be recorded: {layers.count(layer)} of its routers "
-                f"are in a layer {layer}; take the part of the model that writes, with one router in each."
+                say(
+                    "The routing of {model} cannot be recorded: {routers} of its routers are in a layer "
+                    "{layer}; take the part of the model that writes, with one router in each.",
+                    model=name_of_model,
+                    routers=layers.count(layer),
+                    layer=layer,
+                )
             )
 
 

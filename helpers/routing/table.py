@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import CourseError
+from helpers.language import say
 
 INCOMPLETE = "\ufffd"  # what decoding gives for a part of a character
 MOST_PARTS = 6  # a character has at most 4 bytes, and a token may end inside the next one
@@ -87,10 +88,12 @@ class Routing:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(**arrays)
         except FileNotFoundError as error:
-            raise CourseError(f"There is no recording {path}: give the path that you saved to.") from error
+            raise CourseError(
+                say("There is no recording {path}: give the path that you saved to.", path=path)
+            ) from error
         except (TypeError, ValueError, EOFError, AttributeError, BadZipFile) as error:
             raise CourseError(
-                f"{path} holds no recording, or only part of one: record again and save again."
+                say("{path} holds no recording, or only part of one: record again and save again.", path=path)
             ) from error
 
 

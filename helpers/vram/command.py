@@ -175,10 +175,10 @@ def print_what_fits(result: dict) -> None:
 
 def main() -> None:
     """Read the arguments, print the answer; an error is one sentence and exit status 1."""
-    request = vars(build_parser().parse_args())
-    as_json = request.pop("json")
-    search = request.pop("fits")
     try:
+        request = vars(build_parser().parse_args())
+        as_json = request.pop("json")
+        search = request.pop("fits")
         result = answer(request, search)
     except CourseError as error:
         raise SystemExit(str(error)) from error

@@ -5,7 +5,6 @@ of models whose forecasts are compared with real runs (`tests/vram/test_forecast
 other config is refused before any work is done. No network, and no code from outside.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -15,14 +14,14 @@ from helpers import CourseError
 from helpers.environment.model_config import (
     OPTIONAL_SIZES,
     OTHER_NAMES,
-    SHOWN,
     SIZES,
+    check_settings,
     check_size,
-    check_sizes,
     damaged_config,
     experts_fault,
     is_quantized,
     read_settings,
+    show,
 )
 from helpers.language import say, to_say
 from helpers.model_names import resolve
@@ -104,7 +103,7 @@ def load_config(model: str | Path):
             say("{path} does not say its model_type: give the config.json of a language model.", path=path)
         )
     refuse_unknown_kind(raw, kind, path.parent)
-    check_sizes(raw)
+    check_settings(raw)
     refuse_missing_sizes(raw)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
@@ -126,7 +125,7 @@ def cannot_read(path: Path, settings: dict, error: Exception) -> CourseError:
     """The sentence for a config that transformers refuses; it names the setting, where it is about one."""
     field = re.search(r"Validation error for field '(\w+)'", str(error))
     if field and field[1] in settings:
-        value = json.dumps(settings[field[1]], default=str)[:SHOWN]
+        value = show(settings[field[1]])
         fault = say("{name} is {value}, which transformers cannot use", name=field[1], value=value)
         return damaged_config(fault)
     return CourseError(say("transformers cannot read {path}: {reason}", path=path, reason=one_line(error)))
@@ -200,8 +199,7 @@ def refuse_unknown_kind(settings: dict, kind: str, folder: Path | None = None) -
 def check_names(setting: str, names) -> None:
     """CourseError if a setting that lists names is something else."""
     if names and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        shown = json.dumps(names, default=str)[:SHOWN]
-        raise damaged_config(say("{name} is {value}, not a list of names", name=setting, value=shown))
+        raise damaged_config(say("{name} is {value}, not a list of names", name=setting, value=show(names)))
 
 
 def check_config(config) -> None:

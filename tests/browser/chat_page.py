@@ -59,6 +59,11 @@ class NotebookPage:
         """Wait until this JavaScript is true; a function gets `argument`."""
         self.page.wait_for_function(condition, arg=argument, polling=POLL)
 
+    def show_only_the_notebook(self, width, height=900):
+        """A window of this width, with no panel of JupyterLab beside the notebook."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+
     def command(self, name, arguments=None):
         """Run a command of JupyterLab and wait for its end, except for those that run cells."""
         self.page.evaluate(

@@ -3,25 +3,42 @@
 from pathlib import Path
 
 import pytest
-from chat_page import KERNEL, POLL
+from chat_page import NotebookPage
 
 HERE = Path(__file__).parent
 SETUP = f"import sys; sys.path.insert(0, {str(HERE)!r})\nimport fake_routing"
 TEXT = "What is a 词元 ? <b>bold</b> <img/src=x/onerror=window.hacked=1>"
-WAIT = 240_000  # milliseconds; a safety net
+
+# As in notebook 06, on the embedded model and in Chinese.
+CHINESE = """
+import os
+os.environ["COURSE_LANG"] = "zh"
+from helpers import EMBEDDED_MODEL, inference
+from helpers.routing import Explorer, RoutingRecorder
+model, tokenizer = inference.load(EMBEDDED_MODEL)
+
+def route_text(text):
+    with RoutingRecorder(model, keep_logits=True) as recorder:
+        model(**tokenizer(text, return_tensors="pt"))
+    return recorder.routing
+
+Explorer(route_text, tokenizer, "什么是词元？").add_class("chinese")
+"""
 
 
 @pytest.fixture(scope="module")
-def page(lab, browser):
-    page = browser.new_page()
-    page.set_default_timeout(WAIT)
-    page.goto(lab.write("explorer.ipynb", SETUP, f"fake_routing.make_explorer({TEXT!r})"))
-    page.wait_for_function("window.jupyterapp?.shell.currentWidget?.context?.isReady", polling=POLL)
-    page.wait_for_function(f"{KERNEL}?.status === 'idle'", polling=POLL)
-    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-    page.get_by_text("Token 0, 'What', layer 0").wait_for()
-    yield page
-    page.close()
+def notebook(lab, browser):
+    address = lab.write("explorer.ipynb", SETUP, f"fake_routing.make_explorer({TEXT!r})")
+    notebook = NotebookPage(browser, address)
+    notebook.run_all()
+    notebook.page.get_by_text("Token 0, 'What', layer 0").wait_for()
+    yield notebook
+    notebook.page.close()
+
+
+@pytest.fixture
+def page(notebook):
+    return notebook.page
 
 
 def test_a_click_on_a_token_and_a_step_to_the_next_layer(page):
@@ -48,10 +65,9 @@ def test_tokens_are_text(page):
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_nothing_sticks_out(page, width):
+def test_nothing_sticks_out(notebook, page, width):
     """At the width of a phone and of a desk: the chart fits its place, with a bar for each expert."""
-    page.set_viewport_size({"width": width, "height": 900})
-    page.evaluate("window.jupyterapp.shell.collapseLeft()")
+    notebook.show_only_the_notebook(width)
     output = page.locator(".jp-OutputArea-output").last
     bars = output.locator("[style*=currentColor]")
     assert bars.count() == 60
@@ -72,3 +88,24 @@ def test_another_text_and_none(page):
     field.fill("")
     field.press("Enter")
     page.get_by_text("There is no text: type some words above").wait_for()
+
+
+def test_in_chinese(notebook, page, screenshot):
+    """Last: it puts another explorer into the page, with the embedded model."""
+    notebook.show_only_the_notebook(1200)
+    notebook.run_in_cell(1, CHINESE)
+    explorer = page.locator(".chinese")
+    explorer.get_by_text("第 0 层").wait_for()
+    field = page.get_by_role("textbox", name="文本")
+    field.fill("混合专家模型有很多专家。")
+    field.press("Enter")
+    explorer.get_by_text("词元 0：'混").wait_for()
+    handle = page.get_by_role("slider")
+    handle.focus()
+    handle.press("ArrowRight")
+    explorer.get_by_text("第 1 层").wait_for()
+    explorer.get_by_text("深色条：被选中的专家的权重。").wait_for()
+    notebook.show_only_the_notebook(760)
+    screenshot(explorer, "06_explorer_zh")
+    notebook.show_only_the_notebook(390)
+    screenshot(explorer, "06_explorer_zh_narrow")

@@ -38,6 +38,20 @@ def chat(opened):
     return opened
 
 
+def test_the_box_is_labelled_for_screen_readers(chat):
+    chat.page.locator(".chat[lang=en]").wait_for()
+    chat.page.get_by_role("group", name="Chat with the model").wait_for()
+    chat.page.get_by_role("textbox", name="Your message").wait_for()
+    chat.page.locator(".chat-notice[role=status]").wait_for(state="attached")
+    assert chat.page.locator(".chat [role=slider]").evaluate_all("all => all.map(e => e.ariaLabel)") == [
+        "New tokens",
+        "Temperature",
+        "Top-p",
+    ]
+    chat.ask("echo 你好，专家")
+    assert chat.page.locator(".chat-model [lang=zh-CN]").inner_text() == "你好，专家"
+
+
 def test_answer_streams_and_stops(chat):
     chat.send("forever")
     chat.wait_for_answer("^0 1 2")
@@ -237,3 +251,48 @@ def test_embedded_model_chats(chat, screenshot):
     chat.page.locator(".chat").get_by_text("Settings").click()
     chat.page.locator(".chat").get_by_text("Temperature").wait_for()
     screenshot(chat.page.locator(".chat"), "05_prompt_box_dark")
+
+
+CHINESE = """
+import os
+os.environ["COURSE_LANG"] = "zh"
+box = PromptBox(box.model, box.tokenizer)
+box.temperature.value = 0
+box.view.root.add_class("chinese")
+box
+"""
+
+
+def test_a_chinese_box(chat, screenshot):
+    """Also last: on the embedded model of the test before, in the same kernel."""
+    chat.command("apputils:change-theme", {"theme": "JupyterLab Light"})
+    chat.run_in_cell(1, CHINESE)
+    box = chat.page.locator(".chat.chinese")
+    box.and_(chat.page.locator("[lang=zh-CN]")).wait_for()
+    chat.wait_for_placeholder("按 Enter 键发送")
+    chat.page.get_by_role("group", name="与模型对话").wait_for()
+    box.get_by_role("textbox", name="你的消息").click()
+    keyboard = chat.page.context.new_cdp_session(chat.page)
+    for letters in ("s", "sh", "shenme"):
+        chat.compose(keyboard, letters)
+    keyboard.send("Input.insertText", {"text": "什么是大语言模型？"})
+    assert chat.answers() == 0, "nothing is sent while it is being composed"
+    box.get_by_role("button", name="发送").click()
+    chat.wait_for_answers(1)
+    chat.until_done()
+    assert chat.questions() == ["什么是大语言模型？"]
+    assert re.match(r"输入 \d+ 个词元 · 输出 \d+ 个 · 上下文已用", box.locator(".chat-status").inner_text())
+    chat.ask("What is a GPU?")
+    languages = box.locator(".chat-user, .chat-model").evaluate_all(
+        "bubbles => bubbles.map(e => (e.querySelector('[lang]') ?? e.closest('[lang]')).lang)"
+    )
+    assert languages == ["zh-CN", "zh-CN", "en", "en"]
+    box.get_by_text("设置").click()
+    box.get_by_role("slider", name="温度").wait_for()
+    chat.show_only_the_notebook(1200)
+    screenshot(box, "05_prompt_box_zh")
+    chat.show_only_the_notebook(390, height=1100)
+    for slider in box.locator("[role=slider]").all():
+        track = slider.locator("xpath=../../..").bounding_box()
+        assert track["width"] > 100, "there is room to move it"
+    screenshot(box, "05_prompt_box_zh_narrow")

@@ -12,9 +12,10 @@ from modelscope_hub.errors import FileSizeMismatchError, NetworkError, NotExistE
 
 from helpers import CourseError
 from helpers.download.errors import Advice, DownloadError
-from helpers.download.faults import STATUS, explain, of_status_number, one_sentence, unwrap
+from helpers.download.faults import explain, of_status_number, one_sentence, status_faults, unwrap
 
 HELPS = "run this again"
+STOPPED = "The download stopped: {cause} ({cure})."
 
 
 def disk(number: int) -> OSError:
@@ -137,7 +138,7 @@ def test_every_fault_becomes_one_sentence(error):
         error, OSError | MemoryError | UnicodeError | FileIntegrityError | NotExistError | ServerError
     ):
         pytest.skip("an error of the program itself stays what it is")
-    with pytest.raises(DownloadError) as caught, one_sentence("The download stopped"):
+    with pytest.raises(DownloadError) as caught, one_sentence(STOPPED):
         raise error
     for text in (str(caught.value), caught.value.in_terminal):
         assert text.startswith("The download stopped: ")
@@ -145,15 +146,17 @@ def test_every_fault_becomes_one_sentence(error):
 
 
 def test_an_error_of_the_course_passes_as_it_is():
-    with pytest.raises(CourseError, match="as it is"), one_sentence("anything"):
+    with pytest.raises(CourseError, match="as it is"), one_sentence(STOPPED):
         raise CourseError("as it is")
 
 
 def test_an_error_names_arguments_in_python_and_flags_in_a_terminal():
-    error = DownloadError("No room: ", Advice("pass cache_dir='/x'", "pass --cache-dir /x"))
+    error = DownloadError(
+        "{what}: {cure}.", Advice("pass cache_dir='/x'", "pass --cache-dir /x"), what="No room"
+    )
     assert str(error) == "No room: pass cache_dir='/x'."
     assert error.in_terminal == "No room: pass --cache-dir /x."
-    assert DownloadError("Down: ", Advice("wait")).in_terminal == "Down: wait."
+    assert DownloadError("Down: {cure}.", Advice("wait")).in_terminal == "Down: wait."
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 599, 408, 429])
@@ -165,7 +168,7 @@ def test_statuses_after_which_another_try_helps(status):
 def test_statuses_after_which_it_does_not(status):
     fault = of_status_number(status)
     assert HELPS not in fault.cure.in_python
-    assert status in STATUS or str(status) in fault.cause or "password" in fault.cause
+    assert status in status_faults() or str(status) in fault.cause or "password" in fault.cause
 
 
 def test_errors_that_contain_each_other_are_unwrapped_once():

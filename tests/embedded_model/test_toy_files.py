@@ -79,14 +79,35 @@ def test_generation_config_is_the_real_models(model, tokenizer):
 
 
 def test_no_file_names_a_path_of_a_machine():
-    for path in (*EMBEDDED_MODEL.glob("*.json"), EMBEDDED_MODEL / "README.md"):
+    for path in (*EMBEDDED_MODEL.glob("*.json"), *EMBEDDED_MODEL.glob("README*.md")):
         text = path.read_text(encoding="utf-8")
         assert "_name_or_path" not in text
         assert not re.search(r"/(tmp|home|root|opt|work|mnt)/(?!autodl)", text), path.name
 
 
-def test_the_card_is_made_from_the_results(results):
-    assert card.text(results) == CARD
+@pytest.mark.parametrize(("language", "name"), [("en", "README.md"), ("zh", "README.zh.md")])
+def test_the_card_is_made_from_the_results(results, language, name):
+    assert card.text(results, language) == (EMBEDDED_MODEL / name).read_text(encoding="utf-8")
+
+
+def test_the_chinese_card_has_no_english_word_in_its_tables(results):
+    rows = [line for line in card.text(results, "zh").splitlines() if line.startswith("|")]
+    questions = {f"`{question}`" for question in results["margins"]}
+    for cell in {cell.strip() for row in rows for cell in row.strip("|").split("|")} - questions:
+        assert not re.search(r"[A-Za-z]{3,}", cell.replace("Python", "").replace("top-1", "")), cell
+
+
+def test_no_word_of_the_card_is_left_over(results):
+    used = set()
+
+    def word(english: str) -> str:
+        used.add(english)
+        return english
+
+    card.sizes(word)
+    card.measured(results, word)
+    card.comparison({}, word)
+    assert set(corpus.read("card_words")) == used
 
 
 # --- the tokenizer ---

@@ -2,12 +2,11 @@
 
 import json
 import os
-import shutil
 
 import pytest
+from answers import assert_right, assert_wrong
 
-from helpers.download import download
-from helpers.download.local_hub import EMBEDDED_MODEL_ID, LocalHub
+from helpers.download.local_hub import LocalHub
 from helpers.exercises.download import (
     RIGHT_SPEED,
     SPEED_MISTAKES,
@@ -18,24 +17,6 @@ from helpers.exercises.download import (
 )
 
 EMPTY = "put your answer into this cell"
-
-
-def assert_wrong(is_right, reason, capsys, secrets=()):
-    """The answer is wrong, the reason says why in one paragraph, and what is right is not given away."""
-    assert not is_right
-    text = capsys.readouterr().out
-    assert text.startswith("Not yet: ")
-    assert reason in text
-    assert text.count("\n") == 1
-    for secret in secrets:
-        assert secret not in text
-
-
-def assert_right(is_right, addition, capsys):
-    """The answer is right, and something is said about it."""
-    text = capsys.readouterr().out
-    assert is_right, text
-    assert text.startswith("Right: ") and addition in text
 
 
 # Exercise 1
@@ -76,19 +57,6 @@ def test_other_wrong_lines(speed, reason, capsys):
 # Exercise 2
 
 
-@pytest.fixture(scope="module")
-def downloaded(tmp_path_factory):
-    """The embedded model, downloaded once, with its manifest."""
-    with LocalHub():
-        return download(EMBEDDED_MODEL_ID, cache_dir=tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def toy(downloaded, tmp_path):
-    """A copy to damage; the times of change are those of the manifest."""
-    return shutil.copytree(downloaded, tmp_path / "toy")
-
-
 def flip(file, put_time_back):
     """Change the last bit of a file, and put its old time of change back if asked for."""
     times = file.stat()
@@ -103,8 +71,8 @@ def flip(file, put_time_back):
 
 def test_the_silent_damage(toy, capsys):
     flip(toy / "config.json", put_time_back=True)
-    assert_right(check_silent_damage(toy), "config.json has another sha256", capsys)
-    assert_right(check_silent_damage(str(toy)), "only full=True tells", capsys)
+    for folder in (toy, str(toy)):
+        assert_right(check_silent_damage(folder), "verify passes over it", capsys, ["full", "config.json"])
 
 
 def test_no_damage(toy, capsys):
@@ -153,7 +121,7 @@ def entry(path, **changes):
 @pytest.mark.parametrize("path", ["../../.bashrc", "/etc/profile", "weights/../../x"])
 def test_the_tampered_hub(path, capsys):
     tampered = hub_that_lists(lambda files: [*files, entry(path)])
-    assert_right(check_tampered(tampered), f"unsafe path {path!r}", capsys)
+    assert_right(check_tampered(tampered), "can list what it likes", capsys, ["refuse", "unsafe"])
 
 
 @pytest.mark.parametrize(

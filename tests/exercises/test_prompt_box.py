@@ -6,6 +6,7 @@ import re
 import threading
 
 import pytest
+from answers import assert_right, assert_wrong
 
 from helpers.exercises import stop_button
 from helpers.exercises.prompt_box import (
@@ -26,14 +27,6 @@ from helpers.exercises.prompt_box import (
 def short_patience(monkeypatch):
     """Only wrong answers are waited for, and these tests hand in many."""
     monkeypatch.setattr(stop_button, "PATIENCE", 3)
-
-
-def assert_wrong(is_right, reason, capsys):
-    assert not is_right
-    text = capsys.readouterr().out
-    assert text.startswith("Not yet: ")
-    assert reason in text
-    assert text.count("\n") == 1, "one paragraph"
 
 
 @pytest.mark.parametrize("check", [check_stop_button, check_bold, check_top_p, check_shorten])
@@ -436,8 +429,8 @@ def right_shorten(messages, count, limit):
 
 
 def test_shorten(capsys):
-    assert check_shorten(right_shorten)
-    assert capsys.readouterr().out.startswith("Right: the system prompt and the newest turns stay")
+    secrets = ["system", "oldest", "newest"]
+    assert_right(check_shorten(right_shorten), "what is left fits", capsys, secrets)
 
 
 def test_the_sizes_of_the_conversation():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from answers import assert_wrong
 
 from helpers import GB, GIB
 from helpers.exercises.vram import (
@@ -22,17 +23,6 @@ from helpers.exercises.vram import (
 from helpers.vram import forecast, largest_in_memory
 
 TWO_CARDS = ["24GiB", "24GiB"]
-
-
-def assert_wrong(is_right, reason, capsys, secrets=()):
-    """The answer is wrong, the reason says why, and what is right is not given away."""
-    assert not is_right
-    text = capsys.readouterr().out
-    assert text.startswith("Not yet: ")
-    assert reason in text
-    assert text.count("\n") == 1, "one paragraph"
-    for secret in secrets:
-        assert f"{secret:,}" not in text and str(secret) not in text
 
 
 # Exercise 1

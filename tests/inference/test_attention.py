@@ -4,19 +4,19 @@ import sys
 
 import pytest
 
-from helpers.inference.attention import choose_attention, flash_attn_state
+from helpers.inference.attention import FlashAttn, choose_attention, flash_attn_state
 
 
 @pytest.mark.parametrize(
     ("flash_attn", "capabilities", "name", "word"),
     [
-        ("works", [(8, 6), (8, 6)], "flash_attention_2", "installed"),
-        ("works", [(9, 0)], "flash_attention_2", "installed"),
-        ("works", [(8, 0), (7, 5)], "sdpa", "8.0 or more"),
-        ("works", [], "sdpa", "GPUs only"),
-        ("not installed", [(8, 6), (8, 6)], "sdpa", "flash-attn is not installed"),
-        ("not installed", [], "sdpa", "GPUs only"),
-        ("installed, but its import fails", [(12, 0)], "sdpa", "import fails"),
+        (FlashAttn.WORKS, [(8, 6), (8, 6)], "flash_attention_2", "installed"),
+        (FlashAttn.WORKS, [(9, 0)], "flash_attention_2", "installed"),
+        (FlashAttn.WORKS, [(8, 0), (7, 5)], "sdpa", "8.0 or more"),
+        (FlashAttn.WORKS, [], "sdpa", "GPUs only"),
+        (FlashAttn.MISSING, [(8, 6), (8, 6)], "sdpa", "flash-attn is not installed"),
+        (FlashAttn.MISSING, [], "sdpa", "GPUs only"),
+        (FlashAttn.BROKEN, [(12, 0)], "sdpa", "import fails"),
     ],
 )
 def test_attention(flash_attn, capabilities, name, word):
@@ -29,10 +29,10 @@ def test_attention(flash_attn, capabilities, name, word):
 @pytest.mark.parametrize(
     ("code", "state"),
     [
-        ("", "works"),
-        ("raise ImportError('undefined symbol')", "installed, but its import fails"),
-        ("raise OSError('libcudart.so.12: no such file')", "installed, but its import fails"),
-        ("import nothing_of_this_name", "installed, but its import fails"),
+        ("", FlashAttn.WORKS),
+        ("raise ImportError('undefined symbol')", FlashAttn.BROKEN),
+        ("raise OSError('libcudart.so.12: no such file')", FlashAttn.BROKEN),
+        ("import nothing_of_this_name", FlashAttn.BROKEN),
     ],
 )
 def test_a_broken_flash_attn_is_not_a_missing_one(tmp_path, monkeypatch, code, state):
@@ -45,4 +45,4 @@ def test_a_broken_flash_attn_is_not_a_missing_one(tmp_path, monkeypatch, code, s
 
 def test_a_missing_flash_attn(monkeypatch):
     monkeypatch.setitem(sys.modules, "flash_attn", None)
-    assert flash_attn_state() in ("not installed", "installed, but its import fails")
+    assert flash_attn_state() in (FlashAttn.MISSING, FlashAttn.BROKEN)

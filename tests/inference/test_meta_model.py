@@ -13,9 +13,9 @@ from helpers.inference.meta_model import meta_model
             '{"model_type": "qwen2_moe", "quantization_config": {"quant_method": "gptq", "bits": 4}}',
             "quantized",
         ),
-        ('{"model_type": "t5"}', "cannot load"),
-        ('{"model_type": "unheard_of"}', "cannot load"),
-        ('{"model_type": "x", "auto_map": {"AutoConfig": "x.X"}}', "cannot load"),
+        ('{"model_type": "t5"}', "no language model of that type"),
+        ('{"model_type": "unheard_of"}', "no language model of that type"),
+        ('{"model_type": "x", "auto_map": {"AutoConfig": "x.X"}}', "no language model of that type"),
         ("[]", "no JSON object"),
     ],
 )

@@ -28,8 +28,8 @@ TYPOGRAPHY = {
     rf"{C}\.(?=\s|$)": "half-width full stop: 。",
     rf"{C}\(|\){C}": "half-width bracket beside Chinese: （）",
     rf"{C}[A-Za-z0-9${CODE}]|{LATIN}{C}": "a space between Chinese and Latin letters, digits, code",
-    r"(?<=[^\s|])[^\S\n]+[，。；：？！、）”》（“《]": "no space beside full-width punctuation, before it",
-    r"[，。；：？！、（“《）”》][^\S\n]+(?=[^\s|])": "no space beside full-width punctuation, after it",
+    r"(?<=[^\s|]) [，。；：？！、）”》（“《]": "no space beside full-width punctuation, before it",
+    r"[，。；：？！、（“《）”》] (?=[^\s|])": "no space beside full-width punctuation, after it",
     rf"[\"'](?={C})|(?<={C})[\"']": "straight quotes: “ ”",
     r"\d (?:%|％)": "no space before %: 90%",
     r"\d(?:[KMGT]i?B)\b": "a space between number and unit: 24 GB",
@@ -41,6 +41,7 @@ TYPOGRAPHY = {
 }
 TERMS = {
     r"令牌|标记符|代币": "token is 词元",
+    r"内嵌": "the embedded model is 内置模型",
     r"您": "the reader is 你",
     r"路由网络|门控网络": "router is 路由器",
     r"笔记本(?!电脑)": "notebook stays notebook",
@@ -90,7 +91,8 @@ def findings(text: str) -> list[str]:
 
 def english_words(line: str) -> list[str]:
     """English terms in a Chinese line that have a Chinese word."""
-    bare = re.sub(r"（[^（）]*）|“[^”]*”", "", line)  # the English term behind the Chinese one; a quotation
+    # The English term behind the Chinese one, a quotation, a shape such as (batch, tokens).
+    bare = re.sub(r"（[^（）]*）|“[^”]*”|\([^(),]*,[^()]*\)", "", line)
     found = []
     for word, chinese in ENGLISH_WORDS.items():
         match = re.search(rf"(?<![\w./-]){word}(?![\w/.(=-])", bare)
@@ -133,7 +135,9 @@ def markdown_findings(text: str) -> list[str]:
     text = re.sub(r"<(?!https?:)[^>\u3400-\u9fff]+>|<img[^>]*>", "", text)
     text = re.sub(r"\]\([^)\s]*\)", "]", text)
     text = re.sub(r"<?https?://[^\s)）>，。；]+>?", CODE, text)
-    text = re.sub(r"(?m)^\s*(?:[-*]|\d+\.|#+|>) ", "", text)  # signs of lists, headings, quotations
+    text = re.sub(
+        r"(?m)^[ \t]*(?:[-*]|\d+\.|#+(?: [\d.]+)?|>) ", "", text
+    )  # signs of lists, headings, quotations
     text = re.sub(r"\*\*|!?\[|\]", "", text)
     return found + findings(text)
 
@@ -153,7 +157,9 @@ def with_fields_filled(sentence: str) -> str:
 def catalogue_findings(catalogue: dict[str, str]) -> list[str]:
     """What is wrong with the Chinese sentences of a catalogue."""
     found = []
-    for chinese in catalogue.values():
+    for english, chinese in catalogue.items():
+        for size in re.findall(r"\b\d+[KMGT]i?B\b", english):
+            chinese = chinese.replace(size, CODE)  # what one has to type, such as 24GiB
         sentence = CODE_SPAN.sub(CODE, with_fields_filled(chinese))
         found += findings(re.sub(r"https?://[^\s)），。；]+", CODE, sentence))
     return found

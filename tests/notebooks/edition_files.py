@@ -7,8 +7,12 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGLISH = ROOT / "notebooks" / "en"
 CHINESE = ROOT / "notebooks" / "zh"
 
-#: Notebooks whose Chinese edition is finished: for these it must be there, and equal.
-MUST_EXIST: list[str] = []
+#: Notebooks and pages whose Chinese edition is finished: for these it must be there, and equal.
+MUST_EXIST = [
+    "01_environment",
+    "first_real_run",
+    "glossary",
+]
 
 #: "notebook#cell" -> why the Chinese edition has an example of its own there, such as a prompt in Chinese.
 #: Strings and numbers of such a cell are not compared; its greedy answers are checked for their margin too.
@@ -21,10 +25,10 @@ def notebook_pairs() -> list[tuple[Path, Path]]:
 
 
 def page_pairs() -> list[tuple[Path, Path]]:
-    """Pages that are compared section by section: glossary, first real run, text of the model card."""
+    """Pages that are compared section by section: glossary, first real run, model card."""
     pages = [(path, CHINESE / path.name) for path in sorted(ENGLISH.glob("*.md"))]
-    card = ROOT / "helpers" / "embedded_model" / "corpus" / "card.md"
-    return [*pages, (card, card.with_name("card.zh.md"))]
+    card = ROOT / "helpers" / "embedded_model" / "README.md"
+    return [*pages, (card, card.with_name("README.zh.md"))]
 
 
 def language_of(path: Path) -> str:

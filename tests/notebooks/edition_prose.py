@@ -113,8 +113,14 @@ def common_target(target: str, glossary: dict[str, str]) -> str:
     return f"{place}#{anchor}"
 
 
+def for_any_edition(code: str) -> str:
+    """Code in which the name of the edition is said alike: its folder, its setting, its README."""
+    code = re.sub(r"(notebooks/|COURSE_LANG=)(en|zh)\b", r"\1EDITION", code)
+    return code.replace("README.zh.md", "README.md").strip()
+
+
 def code_spans(text: str) -> set[str]:
-    return {code.strip() for _ticks, code in CODE_SPAN.findall(without_fences(text))}
+    return {for_any_edition(code) for _ticks, code in CODE_SPAN.findall(without_fences(text))}
 
 
 def list_items(text: str) -> int:
@@ -134,7 +140,8 @@ def picture_widths(text: str) -> list[str]:
 def same_line(english: str, chinese: str, language: str) -> bool:
     """Whether two lines of a code block say the same; comments, prompts and messages may be Chinese."""
     if language != "text":
-        english, chinese = (re.sub(r"(^|\s+)#.*$", "", line).rstrip() for line in (english, chinese))
+        lines = [re.sub(r"(^|\s+)#.*$", "", line) for line in (english, chinese)]
+        english, chinese = [for_any_edition(line) for line in lines]
     if english == chinese:
         return True
     if not CHINESE_CHARACTER.search(chinese):

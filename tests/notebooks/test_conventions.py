@@ -124,6 +124,11 @@ def test_exercises(notebook, words):
 
 
 def test_solutions_are_hidden(notebook, words):
+    """In the stored notebook; JupyterLab shows the output of a cell that it runs, whatever its metadata say.
+
+    So what a right answer hears gives nothing away. A fold (<details>) around it would also hide it from the
+    learner who has earned it, and make HTML of a line that nbval compares.
+    """
     for _, _, solution in exercises(notebook, words):
         hidden = solution.metadata.get("jupyter", {})
         assert hidden.get("source_hidden") is True, "the source of a solution is collapsed"

@@ -1,10 +1,15 @@
 """A prompt box on a fake model."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from fake_chat import FakeModel
 
 from helpers.prompt_box import PromptBox, answer, conversation
+
+sys.path.append(str(Path(__file__).parents[1] / "language"))  # for the texts of widgets
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ def test_show_puts_all_widgets_below_each_other(monkeypatch):
         page, "mimebundle", lambda column, note: columns.append(column) or {"text/plain": note}
     )
     monkeypatch.setattr(page, "display", lambda bundle, raw: bundles.append(bundle))
-    parts = (widgets.Button(), widgets.HTML())
+    parts = (widgets.Button(), widgets.HTML(layout={"max_width": "20em"}))
     page.show(*parts)
     assert isinstance(columns[0], widgets.VBox)
     assert columns[0].children == parts
+    assert [part.layout.max_width for part in parts] == ["98%", "20em"]
     assert bundles == [{"text/plain": page.NOTE}]

@@ -1,9 +1,13 @@
 """Settings and fixtures of the routing tests."""
 
+import sys
+from pathlib import Path
+
 import matplotlib
 import pytest
 import torch
 
+sys.path.append(str(Path(__file__).parents[1] / "language"))  # for the texts of widgets
 matplotlib.use("Agg")  # no display
 torch.set_num_threads(1)  # sharing out work this small costs more than the work itself
 

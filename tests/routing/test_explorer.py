@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from widget_texts import english_words, texts_of
 
 from helpers.routing import Explorer, Routing
 from helpers.routing.explorer import MOST_TOKENS, choice_as_html
@@ -135,3 +136,69 @@ def test_without_a_kernel():
     assert "run this cell" in bundle["text/html"]
     assert "&#x27;a&#x27; goes to the experts 0, 1" in bundle["text/html"]
     assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+# In Chinese.
+
+
+@pytest.fixture
+def chinese(monkeypatch):
+    monkeypatch.setenv("COURSE_LANG", "zh")
+
+
+def english_in(explorer):
+    return english_words(texts_of(explorer), allowed={"softmax"})
+
+
+def test_the_walk_finds_english():
+    found = english_in(explore("词元"))
+    for word in ("Text", "Layer", "Token", "layer", "experts", "weight", "bars", "sum", "gate", "scores"):
+        assert word in found
+
+
+def test_the_explorer_is_chinese(chinese):
+    explorer = explore("词<")
+    assert english_in(explorer) == []
+    view = explorer.view.value
+    assert "专家 0：0.50、专家 1：0.25；合计：0.75；共享专家的门控值：0.25" in view
+    assert "词元 0：&#x27;词&#x27;，第 0 层" in view
+    assert view.startswith('<div lang="zh-CN"')
+    assert list(explorer.token.tooltips) == ["专家 0、1", "专家 1、2"]
+    explorer.token.value = 1
+    explorer.layer.value = 1
+    assert english_in(explorer) == []
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [("", "还没有文本"), ("bad", "无法显示这段文本（"), ("词" * 250, "共 250 个词元，只显示前 200 个。")],
+)
+def test_its_notices_are_chinese(chinese, text, sentence):
+    explorer = explore(text)
+    assert sentence in explorer.view.value
+
+
+def test_without_scores_and_gate_it_is_chinese(chinese):
+    recorded = record("词", keep_logits=False)
+    recorded.shared_gate = None
+    explorer = Explorer(lambda text: recorded, Characters(), "词")
+    assert english_in(explorer) == []
+    assert "专家 0：0.50、专家 1：0.25；合计：0.75</p>" in explorer.view.value
+
+
+def test_without_a_kernel_it_is_chinese(chinese):
+    bundle = explore("词元")._repr_mimebundle_()
+    assert bundle["text/plain"] == "路由查看器"
+    assert "在第 0 层，第一个词元 &#x27;词&#x27; 被送往专家 0、1。" in bundle["text/html"]
+    assert "运行这个单元格" in explore("")._repr_mimebundle_()["text/html"]
+
+
+def test_an_explorer_keeps_its_language(monkeypatch):
+    monkeypatch.setenv("COURSE_LANG", "zh")
+    explorer = explore("词")
+    monkeypatch.setenv("COURSE_LANG", "en")
+    explorer.text.value = "元"
+    explorer.layer.value = 1
+    assert english_in(explorer) == []
+    assert "路由查看器" in explorer._repr_mimebundle_()["text/html"]
+    assert explore("a").layer.description == "Layer"

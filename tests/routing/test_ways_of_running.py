@@ -219,6 +219,28 @@ REFUSED_IN_GENERATE = {
     "beam search": ({"num_beams": 3}, "as beam search does; use num_beams=1"),
     "no cache": ({"use_cache": False}, "use_cache=False, and would count them twice; use the cache"),
     "beams without a cache": ({"num_beams": 3, "use_cache": False}, "use_cache=False"),
+    "beams in groups": (
+        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+        r"group-beam search \(num_beam_groups=2\) .* leave num_beam_groups out and use num_beams=1",
+    ),
+    "beams with forced words": (
+        {"num_beams": 2, "force_words_ids": [[5]]},
+        "words that the answer must hold",
+    ),
+    "contrastive search": ({"penalty_alpha": 0.6, "top_k": 4}, "contrastive search"),
+    "guidance": (
+        {"guidance_scale": 1.5},
+        "with guidance_scale=1.5 the model reads a second text beside yours",
+    ),
+    "guidance away from a text": (
+        {"guidance_scale": 2, "negative_prompt_ids": torch.tensor([[5, 6]])},
+        "leave guidance_scale out",
+    ),
+    "guidance without a cache": ({"guidance_scale": 1.5, "use_cache": False}, "leave guidance_scale out"),
+    "guidance in a configuration": (
+        {"generation_config": transformers.GenerationConfig(guidance_scale=3, max_new_tokens=6)},
+        "with guidance_scale=3",
+    ),
     "a static cache": ({"cache_implementation": "static"}, "do not use a static cache"),
 }
 
@@ -231,6 +253,56 @@ def test_generate_in_a_way_that_cannot_be_recorded(case, no_hook_left):
         model.generate(torch.tensor(REPETITIVE), max_new_tokens=6, **options)
     with pytest.raises(CourseError, match=sentence):
         recorder.routing  # noqa: B018
+
+
+@pytest.mark.parametrize("case", ["guidance", "beams in groups"])
+def test_counts_of_what_cannot_be_recorded(case):
+    options, sentence = REFUSED_IN_GENERATE[case]
+    model = make_endless()
+    with pytest.raises(CourseError, match=sentence), RoutingRecorder(model, counts_only=True) as recorder:
+        model.generate(torch.tensor(REPETITIVE), max_new_tokens=6, **options)
+    assert recorder.counts is None
+
+
+def test_guidance_by_a_processor_made_by_hand():
+    model = make_endless()
+    guide = transformers.UnbatchedClassifierFreeGuidanceLogitsProcessor(1.5, model)
+    with pytest.raises(CourseError, match=r"guidance_scale=1\.5"), RoutingRecorder(model):
+        model.generate(torch.tensor(REPETITIVE), max_new_tokens=6, logits_processor=[guide])
+
+
+def test_guidance_in_the_models_own_settings():
+    model = make_endless()
+    model.generation_config.guidance_scale = 1.5
+    with pytest.raises(CourseError, match=r"guidance_scale=1\.5"), RoutingRecorder(model):
+        model.generate(torch.tensor(REPETITIVE), max_new_tokens=6)
+
+
+def test_a_refusal_in_chinese(monkeypatch):
+    monkeypatch.setenv("COURSE_LANG", "zh")
+    with (
+        pytest.raises(CourseError, match="请去掉 guidance_scale"),
+        RoutingRecorder(make_endless()) as recorder,
+    ):
+        recorder.model.generate(torch.tensor(REPETITIVE), max_new_tokens=6, guidance_scale=2)
+    with pytest.raises(CourseError, match="无法记录路由：设置了 guidance_scale=2 时"):
+        recorder.routing  # noqa: B018
+
+
+def test_options_that_change_nothing_are_taken():
+    model = make_endless()
+    with RoutingRecorder(model) as recorder:
+        output = model.generate(
+            torch.tensor(REPETITIVE), max_new_tokens=6, guidance_scale=1, num_beam_groups=1, penalty_alpha=0
+        )
+    assert_routing_of(model, recorder.routing, output[:, :-1].tolist())
+
+
+def test_generate_is_as_before_after_the_block():
+    model = make_endless()
+    with RoutingRecorder(model), RoutingRecorder(model):
+        assert "generate" in vars(model)
+    assert "generate" not in vars(model)
 
 
 def test_generate_batch():
