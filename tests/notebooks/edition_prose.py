@@ -183,8 +183,9 @@ def span_differences(english: str, chinese: str) -> list[str]:
 
 
 def untranslated(chinese: str) -> list[str]:
-    """Paragraphs, list items and table rows that are English sentences."""
-    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d+\.) ?)", reading_text(chinese))
+    """Paragraphs, list items and table rows that are English sentences. What is quoted in “ ” may be."""
+    text = re.sub(r"“[^”]*”", "", reading_text(chinese))
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d+\.) ?)", text)
     return [f"not translated: {block.strip()[:60]!r}" for block in blocks if is_english_sentence(block)]
 
 
