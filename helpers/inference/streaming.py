@@ -195,6 +195,22 @@ def context_tokens(model) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
+def check_kinds(max_new_tokens, stop) -> None:
+    """Refuse a number of tokens that is none, and a `stop` that is no event."""
+    if not isinstance(max_new_tokens, Integral):
+        raise CourseError(
+            say("max_new_tokens is {value!r}: give a whole number, such as 512.", value=max_new_tokens)
+        )
+    if stop is not None and not hasattr(stop, "is_set"):
+        raise CourseError(
+            say(
+                "stop is of type {kind}: give a threading.Event; texts that end the answer go into "
+                "stop_strings=['...'].",
+                kind=type(stop).__name__,
+            )
+        )
+
+
 def stream_chat(
     model,
     tokenizer,
@@ -213,18 +229,7 @@ def stream_chat(
     CourseError when the conversation cannot be encoded or leaves no room for an answer, and for options with
     which there is no single answer that grows token by token.
     """
-    if not isinstance(max_new_tokens, Integral):
-        raise CourseError(
-            say("max_new_tokens is {value!r}: give a whole number, such as 512.", value=max_new_tokens)
-        )
-    if stop is not None and not hasattr(stop, "is_set"):
-        raise CourseError(
-            say(
-                "stop is of type {kind}: give a threading.Event; texts that end the answer go into "
-                "stop_strings=['...'].",
-                kind=type(stop).__name__,
-            )
-        )
+    check_kinds(max_new_tokens, stop)
     config = effective_config(model, generate_options)
     check_streamable(config)
     inputs = encode_chat(tokenizer, messages).to(model.device)
