@@ -11,6 +11,7 @@ CHINESE = ROOT / "notebooks" / "zh"
 MUST_EXIST = [
     "01_environment",
     "03_download",
+    "05_prompt_box",
     "first_real_run",
     "glossary",
 ]
