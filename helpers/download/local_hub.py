@@ -21,7 +21,7 @@ from helpers.language import say
 from helpers.model_names import EMBEDDED_MODEL_ID, same_model
 
 PIECE = 2**18  # bytes sent at once
-NOT_SERVED = re.compile(r"\.py|^corpus/")  # scripts and texts that made the toy
+NOT_SERVED = re.compile(r"\.py|^corpus/|\.zh\.md$")  # what made the toy, and its card in Chinese
 
 
 @dataclass

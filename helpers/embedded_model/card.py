@@ -137,7 +137,10 @@ def sampling_table(results: dict, word: Word) -> str:
 
 def margins_table(results: dict, word: Word) -> str:
     """The smallest margin in the answer to each typical question."""
-    rows = [[f"`{question}`", f"{value:.2f}"] for question, value in results["margins"].items()]
+    rows = [
+        [word("{question}").format(question=question), f"{value:.2f}"]
+        for question, value in results["margins"].items()
+    ]
     return table([word("Question"), word("Smallest margin")], rows)
 
 

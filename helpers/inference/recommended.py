@@ -45,8 +45,8 @@ def recommend(capabilities: list[tuple[int, int]], places: int, has_compiler: bo
         why = say("It is not compiled, because this machine has no C compiler: install gcc for that.")
     else:
         why = say(
-            "The first answers take a minute or more, while it is compiled, and the routing cannot be "
-            "recorded."
+            "The first answers take a minute or more, while it is compiled; the routing cannot be recorded, "
+            "and each turn of a chat is computed from its beginning."
         )
         return Setting("grouped_mm", "batched_mm", True, why)
     return Setting("grouped_mm", "batched_mm", False, why)

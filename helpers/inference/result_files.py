@@ -42,10 +42,15 @@ def read_result_files(folder: Path = RESULTS) -> list[dict]:
 
 
 def rows_of(record: dict) -> list[dict]:
-    """All rows that were measured, of all steps; those that were skipped are left out."""
+    """All rows that were measured, of all steps.
+
+    Left out are those that were skipped, and those whose way was noted to write other tokens.
+    """
     rows = []
     for step in record["steps"].values():
-        rows += [row for row in step["rows"] if "skipped" not in row]
+        for row in step["rows"]:
+            if "skipped" not in row and row.get("same_tokens", True):
+                rows.append(row)
     return rows
 
 

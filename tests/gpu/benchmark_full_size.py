@@ -177,6 +177,8 @@ def print_rows(record: dict) -> None:
                 result = f"{row['bytes_per_second'] / 1e9:10.1f} GB/s"
             elif "syncs_per_token" in row:
                 result = f"{row['syncs_per_token']:10.1f} a token"
+            if not row.get("same_tokens", True):
+                result += ", but other tokens: not counted"
             print(f"{name:<20} {' '.join(words):<28} {result}")
 
 

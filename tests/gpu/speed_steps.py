@@ -155,7 +155,6 @@ def decode_seconds(model, ids: torch.Tensor, sizes: Sizes, device: str, step=Non
     The prefill is always computed with the same experts, so that only the decoding differs.
     """
     step = step or model
-    wanted = experts_of(model)
     cache = None
     if static:
         room = ids.shape[1] + sizes.new_tokens
@@ -164,9 +163,7 @@ def decode_seconds(model, ids: torch.Tensor, sizes: Sizes, device: str, step=Non
     for _ in range(1 + sizes.runs):
         if static:
             cache.reset()  # the same memory in each run: what was compiled or recorded for it stays right
-        set_experts(model, "grouped_mm")
-        token, filled = prefill(model, ids, cache)
-        set_experts(model, wanted)
+        token, filled = prefill_grouped(model, ids, cache)
         wait(device)
         start = time.perf_counter()
         decode(step, token, filled, sizes.new_tokens)
@@ -175,17 +172,9 @@ def decode_seconds(model, ids: torch.Tensor, sizes: Sizes, device: str, step=Non
     return statistics.median(times[1:])
 
 
-def experts_of(model) -> str | None:
-    """The experts implementation that is set; None for a dense model."""
-    if not hasattr(model.config, "num_experts"):
-        return None
+def experts_of(model) -> str:
+    """The experts implementation that is set."""
     return model.get_experts_implementation()[""]
-
-
-def set_experts(model, name: str | None) -> None:
-    """Set the experts implementation, if the model has experts."""
-    if experts_of(model) is not None:
-        model.set_experts_implementation(name)
 
 
 # The steps
@@ -308,48 +297,79 @@ def cuda_graph(bench: Bench) -> list[dict]:
         reason = "the model lies on several GPUs"
     if reason:
         return [skipped("cuda graph", "batched_mm", reason)]
-    model.set_experts_implementation("batched_mm")
     rows = []
     for batch in bench.sizes.batches:
         ids = bench.prompt(batch, bench.sizes.prompt)
 
         def work(ids=ids) -> list[dict]:
-            seconds = graph_seconds(model, ids, bench.sizes)
-            return [row("cuda graph", "batched_mm", "decode", *ids.shape, seconds)]
+            seconds, same_tokens = graph_seconds(model, ids, bench.sizes)
+            measured = row("cuda graph", "batched_mm", "decode", *ids.shape, seconds)
+            return [{**measured, "same_tokens": same_tokens}]
 
         rows += attempt("cuda graph", "batched_mm", work, phase="decode", batch=batch)
     return rows
 
 
 @torch.inference_mode()
-def graph_seconds(model, ids: torch.Tensor, sizes: Sizes) -> float:
-    """Median time of a replayed decoding step."""
+def graph_seconds(model, ids: torch.Tensor, sizes: Sizes) -> tuple[float, bool]:
+    """Median time of a replayed decoding step, and whether it writes the tokens that the step itself does."""
     # 1. Room for every step that is to come: a step past the end of the cache would kill the process.
     steps = STEPS_BEFORE_CAPTURE + 1 + (1 + sizes.runs) * sizes.new_tokens
-    cache = StaticCache(config=model.config, max_cache_len=ids.shape[1] + steps)
-    model.set_experts_implementation("grouped_mm")
-    token, cache = prefill(model, ids, cache)
+    room = ids.shape[1] + steps
     model.set_experts_implementation("batched_mm")
-    # 2. Some steps on a stream of their own, as PyTorch's manual asks, then one that is recorded.
-    token = token.clone()
+
+    # 2. The tokens that are right.
+    first, cache = prefill_grouped(model, ids, StaticCache(config=model.config, max_cache_len=room))
+    expected = decode(model, first, cache, STEPS_BEFORE_CAPTURE + sizes.new_tokens)
+
+    # 3. Record a step that reads its token where it writes the next one.
+    cache.reset()
+    first, cache = prefill_grouped(model, ids, cache)
+    token = first.clone()  # (batch, 1)
+
+    def step() -> None:
+        token.copy_(decode(model, token, cache, 1))
+
+    replay = recorded(step)
+
+    # 4. Replay it.
+    times = []
+    written = []
+    for _ in range(1 + sizes.runs):
+        wait(ids.device.type)
+        start = time.perf_counter()
+        for _ in range(sizes.new_tokens):
+            replay()
+        wait(ids.device.type)
+        times.append((time.perf_counter() - start) / sizes.new_tokens)
+        written.append(token.clone())
+    return statistics.median(times[1:]), written[0].equal(expected)
+
+
+def prefill_grouped(model, ids: torch.Tensor, cache):
+    """A prefill with `grouped_mm`, whatever is set for the steps after it."""
+    wanted = experts_of(model)
+    model.set_experts_implementation("grouped_mm")
+    result = prefill(model, ids, cache)
+    model.set_experts_implementation(wanted)
+    return result
+
+
+def recorded(step: Callable[[], None]) -> Callable[[], None]:
+    """A function that replays `step` as a CUDA graph; it has run STEPS_BEFORE_CAPTURE times before.
+
+    Those run on a stream of their own, as PyTorch's manual asks. Recording itself computes nothing.
+    """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        token.copy_(decode(model, token, cache, STEPS_BEFORE_CAPTURE))
+        for _ in range(STEPS_BEFORE_CAPTURE):
+            step()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        token.copy_(decode(model, token, cache, 1))
-    # 3. Replay it: the token that it wrote is the one that it reads next.
-    times = []
-    for _ in range(1 + sizes.runs):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(sizes.new_tokens):
-            graph.replay()
-        torch.cuda.synchronize()
-        times.append((time.perf_counter() - start) / sizes.new_tokens)
-    return statistics.median(times[1:])
+        step()
+    return graph.replay
 
 
 def attention(bench: Bench) -> list[dict]:

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import accelerate
 import pytest
+import speed_steps
 import torch
 from benchmark_full_size import STEPS, file_for, is_finished, refusal, run_vllm
 from full_size_models import device_map_for, empty_model, full_sizes, random_model, split_model, tiny_sizes
@@ -192,6 +194,37 @@ def test_a_step_that_is_recorded_as_a_cuda_graph_waits_for_nothing(experts, wait
             decode(model, token, cache, 1)
     assert watch.operations > 100
     assert bool(watch.waits) == waits
+
+
+def played_again(step):
+    """Instead of a CUDA graph: the step itself."""
+    for _ in range(speed_steps.STEPS_BEFORE_CAPTURE):
+        step()
+    return step
+
+
+def test_a_recorded_step_writes_the_tokens_of_the_model(monkeypatch):
+    monkeypatch.setattr(speed_steps, "recorded", played_again)
+    sizes = tiny_sizes()
+    bench = Bench(sizes, "cpu")
+    ids = bench.prompt(2, sizes.prompt)
+    seconds, same_tokens = speed_steps.graph_seconds(bench.model("moe"), ids, sizes)
+    assert seconds > 0
+    assert same_tokens
+    monkeypatch.setattr(speed_steps, "recorded", lambda step: lambda: None)  # a graph that does nothing
+    assert not speed_steps.graph_seconds(bench.model("moe"), ids, sizes)[1]
+
+
+def test_waits_for_the_gpu_are_counted(monkeypatch):
+    modes = []
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    with speed_steps.counted_syncs() as count:
+        for _ in range(3):
+            warnings.warn("called a synchronizing CUDA operation (Triggered internally)", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert len(count) == 3
+    assert modes == ["warn", 0]
 
 
 def test_a_card_that_is_too_small_is_refused_before_anything_is_made(monkeypatch):

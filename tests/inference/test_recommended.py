@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from helpers.inference import load, recommended, stream_chat
+from helpers.inference import KeptPrefix, load, recommended, stream_chat
 from helpers.inference.recommended import Setting, apply_recommended, gain_sentence, recommend
 from helpers.inference.result_files import FULL_SIZE
 
@@ -90,6 +90,19 @@ def test_the_setting_for_one_gpu_gives_the_same_answer(folder, loaded, capsys, m
     assert answer(model, tokenizer) == answer(
         *loaded
     )  # on a CPU, generate takes the cache and does not compile
+
+
+def test_a_chat_whose_cache_is_kept_answers_the_same_with_a_static_cache(folder, loaded, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU that nobody has")
+    monkeypatch.setattr(recommended.shutil, "which", lambda name: f"/usr/bin/{name}")
+    model, tokenizer = load(folder)
+    apply_recommended(model, ONE_GPU, [(9, 0)])
+    prefix = KeptPrefix()
+    for _ in range(2):
+        stream = stream_chat(model, tokenizer, MESSAGES, prefix=prefix, max_new_tokens=12, do_sample=False)
+        list(stream)
+        assert stream.token_ids == answer(*loaded)
+        assert stream.reused_tokens == 0
 
 
 def test_places_are_counted():

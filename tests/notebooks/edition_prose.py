@@ -40,7 +40,7 @@ def reading_text(text: str) -> str:
     text = re.sub(r'<img[^>]*?alt="([^"]*)"[^>]*>', r" \1 ", text)
     text = re.sub(r"\]\([^)\s]*\)", "] ", text)
     text = re.sub(r"<!--.*?-->|<[^>\u3400-\u9fff]+>", " ", text, flags=re.DOTALL)
-    return re.sub(r"https?://[^\s)）]+", " ", text)
+    return re.sub(r"https?://[^\s)）]+|&\w+;", " ", text)
 
 
 def plain_numbers(text: str) -> str:
@@ -183,8 +183,9 @@ def span_differences(english: str, chinese: str) -> list[str]:
 
 
 def untranslated(chinese: str) -> list[str]:
-    """Paragraphs, list items and table rows that are English sentences."""
-    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d+\.) ?)", reading_text(chinese))
+    """Paragraphs, list items and table rows that are English sentences. What is quoted in “ ” may be."""
+    text = re.sub(r"“[^”]*”", "", reading_text(chinese))
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d+\.) ?)", text)
     return [f"not translated: {block.strip()[:60]!r}" for block in blocks if is_english_sentence(block)]
 
 

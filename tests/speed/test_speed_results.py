@@ -76,6 +76,15 @@ def test_rows_that_were_skipped_are_not_found():
     assert find_row(RECORD, lever="compiled", batch=1)["tokens_per_second"] == 75
 
 
+def test_a_way_that_writes_other_tokens_is_no_way():
+    wrong = copy.deepcopy(RECORD)
+    [fast, _] = wrong["steps"]["compiled"]["rows"]
+    fast["same_tokens"] = False
+    assert decoding_gain(wrong, "compiled", "batched_mm") is None
+    fast["same_tokens"] = True
+    assert decoding_gain(wrong, "compiled", "batched_mm") == 75 / 20
+
+
 def test_the_gain_is_over_the_plain_script():
     assert decoding_gain(RECORD, "compiled", "batched_mm") == 75 / 20
     assert decoding_gain(RECORD, "compiled", "grouped_mm") is None
