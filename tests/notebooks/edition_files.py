@@ -10,6 +10,9 @@ CHINESE = ROOT / "notebooks" / "zh"
 #: Notebooks and pages whose Chinese edition is finished: for these it must be there, and equal.
 MUST_EXIST = [
     "01_environment",
+    "02_vram",
+    "03_download",
+    "04_inference",
     "first_real_run",
     "glossary",
 ]

@@ -26,7 +26,7 @@ def test_three_ways_give_the_tokens_of_one_process():
         assert max(result.process_bytes) < 0.6 * result.whole_bytes
     # What is cut differs: a part of every expert, or some experts whole. The bytes are the same.
     assert results["tensor"].process_bytes == results["experts"].process_bytes
-    # The layers of a pipeline are held once; of the others, each process has its own embeddings.
+    # A pipeline holds everything once; the others have a copy of the shared expert in every process.
     assert sum(results["pipeline"].process_bytes) == results["pipeline"].whole_bytes
     assert sum(results["tensor"].process_bytes) > results["tensor"].whole_bytes
 

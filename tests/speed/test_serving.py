@@ -59,6 +59,10 @@ def test_a_server_answers_what_generate_answers_one_client_or_four(answers, caps
         with pytest.raises(CourseError, match="The server has no model other"):
             ask(server, "Hello", model="other")
         assert server.is_well
+        # What the check in front is for: the server itself takes a request that is too long.
+        too_long = [{"role": "user", "content": "word " * 2048}]
+        request = {"model": server.model, "messages": too_long, "max_tokens": 2}
+        assert server.client.chat.completions.create(**request).usage.prompt_tokens > 2048
     assert "Starting a server for embedded_model" in said
     assert server.child.exit_status is not None
     with pytest.raises(CourseError, match="The server has ended"):
