@@ -140,7 +140,7 @@ class PromptBox(ShortNames):
         self.view.show_notice(save(self.conversation, self.folder))
 
     def _work(self, answer: Answer, question: str, reply: Reply, again: bool) -> None:
-        """In the thread. Whatever happens, the box works again afterwards."""
+        """Whatever happens, the box works again afterwards."""
         try:
             ending = answer.write(question, again, self.show_routing, on_asked=partial(reply, True))
         except Exception as error:  # nobody would see the traceback of a thread

@@ -15,10 +15,12 @@ from test_environment import BROKEN, CARELESS, EIGHT, RENTED, REPAIRED, RIGHT
 from test_inference import CHAT, greedy, read
 from test_prompt_box import a_new_flag_each_time, never_checks, right_bold, right_shorten, right_top_p
 from test_routing import BY_KIND, common_with_english, mask, router_with, silencing
+from test_sharing import right as right_sharing
+from test_speed import drawn, reusable, whole_prompt
 from test_vram import in_place, right_cache
 
 from helpers import exercises
-from helpers.exercises import download, environment, inference, prompt_box, routing, vram
+from helpers.exercises import download, environment, inference, prompt_box, routing, sharing, speed, vram
 from helpers.inference import stream_chat
 
 #: Three words of Latin letters in a row: so much English is no name, no code and no option.
@@ -149,6 +151,18 @@ ANSWERS = {
     routing.check_bytes_per_token: Answers(
         lambda fixture: (routing.RIGHT_BYTES,), lambda fixture: (routing.RIGHT_BYTES + 2,)
     ),
+    speed.check_drawn_experts: Answers(lambda fixture: (drawn,), lambda fixture: (lambda *_: 7,)),
+    speed.check_crossing: Answers(
+        lambda fixture: (speed.crossing(),), lambda fixture: (speed.crossing() - 1,)
+    ),
+    speed.check_two_cards: Answers(
+        lambda fixture: (speed.CARD_BATCH * speed.BANDWIDTH / speed.step_bytes(speed.CARD_BATCH),),
+        lambda fixture: (speed.BANDWIDTH / speed.step_bytes(1),),
+    ),
+    sharing.check_sharing: Answers(
+        lambda fixture: (right_sharing,), lambda fixture: (lambda config, way, processes: True,)
+    ),
+    speed.check_reusable: Answers(lambda fixture: (reusable,), lambda fixture: (whole_prompt,)),
 }
 
 

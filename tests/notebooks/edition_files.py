@@ -13,6 +13,7 @@ MUST_EXIST = [
     "02_vram",
     "03_download",
     "04_inference",
+    "05_prompt_box",
     "first_real_run",
     "glossary",
 ]

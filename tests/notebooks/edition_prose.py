@@ -40,7 +40,7 @@ def reading_text(text: str) -> str:
     text = re.sub(r'<img[^>]*?alt="([^"]*)"[^>]*>', r" \1 ", text)
     text = re.sub(r"\]\([^)\s]*\)", "] ", text)
     text = re.sub(r"<!--.*?-->|<[^>\u3400-\u9fff]+>", " ", text, flags=re.DOTALL)
-    return re.sub(r"https?://[^\s)）]+", " ", text)
+    return re.sub(r"https?://[^\s)）]+|&\w+;", " ", text)
 
 
 def plain_numbers(text: str) -> str:

@@ -56,19 +56,20 @@ def is_measured(options: dict) -> bool:
 def watch(report: Path) -> None:
     """From now on append one line of JSON to `report` for each greedy answer: its cell, text and margin."""
 
-    def generate(self, inputs=None, **options):
+    def generate(self, inputs=None, generation_config=None, **options):
         ids = inputs
         if ids is None:
             ids = options.get("input_ids")
         shown = is_greedy(self, options) and not is_measured(options) and not padded_on_the_right(options)
         if ids is None or not shown:
-            return plain_generate(self, inputs, **options)
+            return plain_generate(self, inputs, generation_config, **options)
         ends = self.generation_config.eos_token_id
         if not isinstance(ends, list):
             ends = [ends]
         recorder = MarginRecorder(ids.shape[1], set(ends))
         processors = [*options.pop("logits_processor", []), recorder]
-        output = plain_generate(self, inputs, logits_processor=processors, **options)
+        options["logits_processor"] = processors
+        output = plain_generate(self, inputs, generation_config, **options)
         sequences = getattr(output, "sequences", output)
         with report.open("a", encoding="utf-8") as file:
             for sequence, margin in zip(sequences, recorder.smallest, strict=True):
