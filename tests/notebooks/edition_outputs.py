@@ -2,8 +2,9 @@
 
 import hashlib
 import re
+from decimal import Decimal
 
-from edition_prose import plain_numbers
+from edition_prose import SCALES, plain_numbers
 
 #: Tag of a cell whose output differs from run to run: only the kinds are compared.
 NOT_COMPARED = {"nbval-ignore-output", "not-stored"}
@@ -24,9 +25,21 @@ def text_of(output: dict) -> str:
     return "\n".join("".join(text) for text in texts)
 
 
+#: A number, and the word behind it that is a part of it.
+NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:\s*(万亿|亿|万|千|thousand|million|billion|trillion))?")
+
+
 def numbers_of(output: dict) -> list[str]:
-    """All numbers of an output, sorted: another language puts them in another order."""
-    return sorted(re.findall(r"\d+(?:\.\d+)?", plain_numbers(text_of(output))))
+    """All numbers of an output, sorted: another language puts them in another order.
+
+    570 million and 5.7 亿 are the same one.
+    """
+    found = []
+    for digits, scale in NUMBER.findall(plain_numbers(text_of(output))):
+        if scale:
+            digits = str(int(Decimal(digits) * SCALES[scale]))
+        found.append(digits)
+    return sorted(found)
 
 
 def figure_of(output: dict) -> str:
