@@ -28,6 +28,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
+from helpers.terminal import padded, places
+
 ROOT = Path(__file__).resolve().parents[2]
 RIGHT = ("Right:", "对了：")
 CHINESE_EXERCISES = re.compile(r"^## \d+\. 练习", flags=re.MULTILINE)
@@ -176,9 +178,9 @@ def rows(grades: list[Grade]) -> list[list[str]]:
 def print_table(table: list[list[str]]) -> None:
     """Columns one below the other, without the last: what failed stands below the table."""
     columns = list(zip(*table, strict=True))[:-1]
-    widths = [max(len(entry) for entry in column) for column in columns]
+    widths = [max(places(entry) for entry in column) for column in columns]
     for row in table:
-        entries = [entry.ljust(width) for entry, width in zip(row[:-1], widths, strict=True)]
+        entries = [padded(entry, width) for entry, width in zip(row[:-1], widths, strict=True)]
         print("  ".join(entries).rstrip())
     print("+ right, - not yet, . not reached")
     for row in table[1:]:

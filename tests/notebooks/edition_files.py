@@ -16,6 +16,7 @@ MUST_EXIST = [
     "05_prompt_box",
     "first_real_run",
     "glossary",
+    "teachers_guide",
 ]
 
 #: "notebook#cell" -> why the Chinese edition has an example of its own there, such as a prompt in Chinese.
