@@ -14,6 +14,8 @@ MUST_EXIST = [
     "03_download",
     "04_inference",
     "05_prompt_box",
+    "06_routing",
+    "07_speed_and_scale",
     "first_real_run",
     "glossary",
     "teachers_guide",

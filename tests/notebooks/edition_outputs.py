@@ -2,8 +2,9 @@
 
 import hashlib
 import re
+from decimal import Decimal
 
-from edition_prose import plain_numbers
+from edition_prose import SCALES, plain_numbers
 
 #: Tag of a cell whose output differs from run to run: only the kinds are compared.
 NOT_COMPARED = {"nbval-ignore-output", "not-stored"}
@@ -24,9 +25,30 @@ def text_of(output: dict) -> str:
     return "\n".join("".join(text) for text in texts)
 
 
+#: A number, and the word behind it that is a part of it.
+NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:\s*(万亿|十亿|亿|万|千|thousand|million|billion|trillion))?")
+
+
 def numbers_of(output: dict) -> list[str]:
     """All numbers of an output, sorted: another language puts them in another order."""
-    return sorted(re.findall(r"\d+(?:\.\d+)?", plain_numbers(text_of(output))))
+    return sorted(digits for digits, _scale in NUMBER.findall(plain_numbers(text_of(output))))
+
+
+def scaled_numbers_of(output: dict) -> list[str]:
+    """The same, with the word behind a number counted in: 570 million and 5.7 亿 are the same one."""
+    found = []
+    for digits, scale in NUMBER.findall(plain_numbers(text_of(output))):
+        if scale:
+            digits = str(int(Decimal(digits) * SCALES[scale]))
+        found.append(digits)
+    return sorted(found)
+
+
+def same_numbers(output: dict, chinese: dict) -> bool:
+    """Whether two outputs show the same numbers, in the same unit or in that of their language."""
+    if numbers_of(output) == numbers_of(chinese):
+        return True
+    return scaled_numbers_of(output) == scaled_numbers_of(chinese)
 
 
 def figure_of(output: dict) -> str:
@@ -49,7 +71,7 @@ def output_differences(english: dict, chinese: dict, own_example: bool = False) 
         return []
     found = []
     for output, chinese_output in zip(left, right, strict=True):
-        if numbers_of(output) != numbers_of(chinese_output):
+        if not same_numbers(output, chinese_output):
             found.append(f"numbers of the output: {numbers_of(output)} / {numbers_of(chinese_output)}")
         if figure_of(output) != figure_of(chinese_output):
             found.append("the figure differs: its labels are English in both editions")

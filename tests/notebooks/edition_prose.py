@@ -20,6 +20,7 @@ SCALES = {
     "千": 10**3,
     "万": 10**4,
     "亿": 10**8,
+    "十亿": 10**9,
     "万亿": 10**12,
 }
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```", flags=re.MULTILINE | re.DOTALL)
