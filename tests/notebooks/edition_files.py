@@ -18,6 +18,7 @@ MUST_EXIST = [
     "07_speed_and_scale",
     "first_real_run",
     "glossary",
+    "teachers_guide",
 ]
 
 #: "notebook#cell" -> why the Chinese edition has an example of its own there, such as a prompt in Chinese.
