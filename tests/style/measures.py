@@ -24,7 +24,7 @@ LINE_TOKENS = 18
 HEAVY = {
     "torch", "transformers", "accelerate", "modelscope", "modelscope_hub", "pandas", "matplotlib", "IPython",
     "ipywidgets", "tokenizers", "safetensors", "numpy", "tqdm", "requests", "flash_attn", "playwright",
-    "jupyterlab", "jupyter_server", "openai",
+    "jupyterlab", "jupyter_server", "babel", "openai",
 }  # fmt: skip
 # Documented names: the methods of a NamedTuple, what IPython asks an object for, an unused value.
 PUBLIC_IN_SPITE = {"_replace", "_asdict", "_fields", "_repr_mimebundle_", "_"}
