@@ -25,7 +25,7 @@ ASSETS = ROOT / "notebooks" / "_site"
 EDITIONS = ("en", "zh")
 README = {"en": "README.md", "zh": "README.zh.md"}
 CARD = {"en": "README.md", "zh": "README.zh.md"}  # in helpers/embedded_model
-NOTES = ("glossary", "first_real_run", "teachers_guide")  # pages beside the notebooks, in this order after them
+NOTES = ("glossary", "first_real_run", "teachers_guide")  # pages after the notebooks, in this order
 
 MARGIN = dict.fromkeys(("top", "bottom", "left", "right"), "15mm")
 

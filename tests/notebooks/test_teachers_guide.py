@@ -120,6 +120,8 @@ def test_every_notebook_has_three_questions_and_two_projects(edition):
         assert len(re.findall(r"^- \*\*", text, flags=re.M)) == 2, number
 
 
-def test_the_script_for_grading_is_there(edition):
-    for script in re.findall(r"python (tests/\S+\.py)", section(guide(edition), "6")):
+def test_the_scripts_that_are_named_are_there(edition):
+    scripts = re.findall(r"python (tests/\S+\.py)", guide(edition))
+    assert len(scripts) == 4
+    for script in scripts:
         assert (ROOT / script).is_file(), script
