@@ -146,14 +146,12 @@ def lab_without_javascript(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser(lab):
-    from playwright.sync_api import sync_playwright  # imported late: it may be missing, see `lab`
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        # One context for all pages: they share the cache, so that JupyterLab's code is read only once.
-        yield chromium.new_context(viewport={"width": 1000, "height": 900}, device_scale_factor=1.5)
-        chromium.close()
+def browser(lab, request):
+    playwright = request.getfixturevalue("playwright_driver")  # only now: it may be missing, see `lab`
+    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+    # One context for all pages: they share the cache, so that JupyterLab's code is read only once.
+    yield chromium.new_context(viewport={"width": 1000, "height": 900}, device_scale_factor=1.5)
+    chromium.close()
 
 
 @pytest.fixture(scope="session")

@@ -99,15 +99,14 @@ def test_good_links_are_no_faults(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(request):
+    pytest.importorskip("playwright", reason="Playwright is not installed: pip install playwright")
     if not CHROMIUM:
         pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright  # late: only where there is a browser
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    playwright = request.getfixturevalue("playwright_driver")
+    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    yield chromium
+    chromium.close()
 
 
 @pytest.mark.parametrize("edition", ["en", "zh"])
