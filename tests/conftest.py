@@ -22,3 +22,44 @@ def playwright_driver():
 
     with sync_playwright() as playwright:
         yield playwright
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """A function: what a call returns in Chinese and in English."""
+
+    def run(function):
+        answers = []
+        for language in ("zh", "en"):
+            monkeypatch.setenv("COURSE_LANG", language)
+            answers.append(function())
+        return answers
+
+    return run
+
+
+@pytest.fixture
+def in_both(monkeypatch, capsys):
+    """A function that calls another one in English, then in Chinese.
+
+    It returns what was printed, and after it the text that was returned or the words of a refusal.
+    """
+
+    def call(function, *arguments, **options) -> list[str]:
+        said = []
+        for language in ("en", "zh"):
+            monkeypatch.setenv("COURSE_LANG", language)
+            monkeypatch.setenv("COLUMNS", "100")
+            result = None
+            try:
+                result = function(*arguments, **options)
+            except (Exception, SystemExit) as error:
+                result = error
+            shown = capsys.readouterr()
+            text = shown.out + shown.err
+            if isinstance(result, str | Exception):
+                text += str(result)
+            said.append(text)
+        return said
+
+    return call

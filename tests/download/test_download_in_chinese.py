@@ -24,30 +24,6 @@ from helpers.download.transfer import TransferBar
 LANGUAGES = ("en", "zh")
 
 
-@pytest.fixture
-def in_both(monkeypatch, capsys):
-    """A function that calls another one in both languages; returns what was printed or refused."""
-
-    def call(function, *arguments, **options) -> list[str]:
-        said = []
-        for language in LANGUAGES:
-            monkeypatch.setenv("COURSE_LANG", language)
-            monkeypatch.setenv("COLUMNS", "100")
-            result = None
-            try:
-                result = function(*arguments, **options)
-            except (Exception, SystemExit) as error:
-                result = error
-            shown = capsys.readouterr()
-            text = shown.out + shown.err
-            if isinstance(result, str | Exception):
-                text += str(result)
-            said.append(text)
-        return said
-
-    return call
-
-
 def run(*arguments) -> None:
     """The command, with what it prints."""
     command.main([str(argument) for argument in arguments])

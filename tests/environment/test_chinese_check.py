@@ -33,20 +33,6 @@ for package in requirements():
     NAMES |= set(package.split("-"))
 
 
-@pytest.fixture
-def both(monkeypatch):
-    """A function: what a call returns in Chinese and in English."""
-
-    def run(function):
-        answers = []
-        for language in ("zh", "en"):
-            monkeypatch.setenv("COURSE_LANG", language)
-            answers.append(function())
-        return answers
-
-    return run
-
-
 def in_the_tongue_of_the_reader(described):
     """A described machine, of which the probes would have spoken Chinese too."""
     changes = {}

@@ -26,32 +26,8 @@ from helpers.inference.errors import cannot_load, weights_are_missing
 from helpers.inference.model_folder import weights_bytes
 from helpers.inference.overflow import overflow_error
 
-LANGUAGES = ("en", "zh")
 FIRST = "model-00001-of-00003.safetensors"
 INDEX = "model.safetensors.index.json"
-
-
-@pytest.fixture
-def in_both(monkeypatch, capsys):
-    """A function that calls another one in both languages; returns what was printed, refused or returned."""
-
-    def call(function, *arguments, **options) -> list[str]:
-        said = []
-        for language in LANGUAGES:
-            monkeypatch.setenv("COURSE_LANG", language)
-            result = None
-            try:
-                result = function(*arguments, **options)
-            except (Exception, SystemExit) as error:
-                result = error
-            shown = capsys.readouterr()
-            text = shown.out + shown.err
-            if isinstance(result, str | Exception):
-                text += str(result)
-            said.append(text)
-        return said
-
-    return call
 
 
 # Choosing a model

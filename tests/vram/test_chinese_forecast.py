@@ -13,20 +13,6 @@ from helpers.vram import command
 from helpers.vram.calculator import Calculator
 
 
-@pytest.fixture
-def both(monkeypatch):
-    """A function: what a call returns in Chinese and in English."""
-
-    def run(function):
-        answers = []
-        for language in ("zh", "en"):
-            monkeypatch.setenv("COURSE_LANG", language)
-            answers.append(function())
-        return answers
-
-    return run
-
-
 def output_of(arguments, monkeypatch, capsys):
     """What the command prints, or the sentence that it ends with."""
     monkeypatch.setattr(sys, "argv", ["vram", *map(str, arguments)])
