@@ -57,18 +57,11 @@ def wrapped(text: str, width: int, first: str, following: str) -> str:
     return "\n".join([*lines, line])
 
 
-def listed(items: Sequence[str]) -> str:
+def figures_of(items: Sequence[str]) -> str:
     """The parts of a list of figures: "7.0 GiB in RAM, 3.0 GiB on disk"."""
     if language() == CHINESE:
         return "，".join(items)
     return ", ".join(items)
-
-
-def names_of(names: Sequence[str]) -> str:
-    """A list of names: "bfloat16, float16, float32"."""
-    if language() == CHINESE:
-        return "、".join(names)
-    return ", ".join(names)
 
 
 def all_of(names: Sequence[str]) -> str:

@@ -13,8 +13,7 @@ from helpers.download.errors import Advice, DownloadError, without_stop
 from helpers.download.file_list import list_files
 from helpers.download.manifest import Manifest, ModelFile
 from helpers.download.place import id_of
-from helpers.language import say, to_say
-from helpers.terminal import names_of
+from helpers.language import listed, say, to_say
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model", "qwen.tiktoken")
 UNSAFE_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt")
@@ -140,7 +139,7 @@ def require_model(folder: Path, paths: list[str]) -> None:
                 "{folder} is no complete model, it lacks {missing}: get these from where the folder comes "
                 "from, or name another folder.",
                 folder=folder.name,
-                missing=names_of(missing[:3]),
+                missing=listed(missing[:3]),
             )
         )
     wrong = wrong_tensors(folder, paths)

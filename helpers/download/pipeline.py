@@ -25,10 +25,10 @@ from helpers.download.manifest import Manifest, ModelFile
 from helpers.download.place import Place, cache_around, locate
 from helpers.download.progress import size_text
 from helpers.download.transfer import no_space, transfer
-from helpers.language import say, to_say
+from helpers.language import listed, say, to_say
 from helpers.model_names import canonical_id, same_model
 from helpers.settings import record_file
-from helpers.terminal import in_a_row, names_of
+from helpers.terminal import in_a_row
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def tell_damaged(found: Comparison, known: Manifest | None, files: list[ModelFil
 
 def say_fetched_again(paths: Iterable[str]) -> None:
     """Name files that are here and wrong."""
-    print(say("Wrong, and fetched again: {paths}", paths=names_of(sorted(paths))))
+    print(say("Wrong, and fetched again: {paths}", paths=listed(sorted(paths))))
 
 
 def different(some: list[ModelFile], others: list[ModelFile]) -> bool:

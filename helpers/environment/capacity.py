@@ -33,7 +33,7 @@ from helpers.environment import wording
 from helpers.environment.model_size import DTYPE_BYTES, ModelSize
 from helpers.environment.planner import Planner, arithmetic_planner
 from helpers.language import say
-from helpers.terminal import in_a_row, listed
+from helpers.terminal import figures_of, in_a_row
 
 #: What CUDA itself takes of each GPU as soon as a process uses it (estimate: context and kernels).
 CUDA_CONTEXT = GIB // 2
@@ -298,16 +298,16 @@ def _sentence(size: ModelSize, memory: Memory, found: Capacity) -> str:
     weights = wording.weights(total, found.dtype)
     in_ram = wording.in_ram(found.in_ram, total, ram_that_counts(size, memory.ram), memory.ram)
     if found.kind is Kind.RAM:
-        return in_a_row(_works_in_ram(found, listed([weights, in_ram])), _why_no_gpu(size, memory))
+        return in_a_row(_works_in_ram(found, figures_of([weights, in_ram])), _why_no_gpu(size, memory))
     room = _room(size, memory, explicit=True)
     counts = [room[gpu] for gpu in range(len(memory.cards))]
     on_gpus = wording.on_gpus(found.on_gpus, total, counts, [card.free for card in memory.cards])
     if found.kind is Kind.GPUS:
-        return _works_on_gpus(found, listed([weights, on_gpus]))
+        return _works_on_gpus(found, figures_of([weights, on_gpus]))
     places = [on_gpus, in_ram]
     if _is_share_too_small(size, found, counts):
         places.insert(1, say('"auto" gives no GPU but the last more than its share'))
-    return _needs_more_than_gpus(memory, found, weights, listed(places))
+    return _needs_more_than_gpus(memory, found, weights, figures_of(places))
 
 
 def _works_in_ram(found: Capacity, figures: str) -> str:

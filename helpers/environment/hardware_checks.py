@@ -13,7 +13,7 @@ from helpers.environment.verdicts import CARD_BYTES, Check, Needs, judge
 from helpers.environment.versions import satisfies
 from helpers.environment.wheels import MIN_DRIVER, torch_command
 from helpers.language import say, to_say
-from helpers.terminal import listed, steps
+from helpers.terminal import figures_of, steps
 
 #: State of a recorded download -> what to say of it.
 DOWNLOAD_STATES = {
@@ -114,7 +114,7 @@ def describe_gpus(machine: Machine) -> str:
     found = [cards, memory]
     if machine.hidden_gpus:
         found.append(say("{count} more hidden", count=machine.hidden_gpus))
-    return listed(found)
+    return figures_of(found)
 
 
 def _needed_memory(machine: Machine, needs: Needs) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helpers.environment.nvidia_smi import SECONDS, ask
-from helpers.language import say
-from helpers.terminal import listed, names_of
+from helpers.language import listed, say
+from helpers.terminal import figures_of
 
 
 class Holder(NamedTuple):
@@ -24,7 +24,7 @@ class Holder(NamedTuple):
         details = [detail for detail in (self.name, self.used) if detail]
         if not details:
             return say("process {pid}", pid=self.pid)
-        return say("process {pid} ({details})", pid=self.pid, details=listed(details))
+        return say("process {pid} ({details})", pid=self.pid, details=figures_of(details))
 
 
 def read_holders(seconds: float = SECONDS, root: str = "/") -> list[Holder]:
@@ -63,7 +63,7 @@ def gpu_holders(seconds: float = SECONDS, root: str = "/") -> str:
             "GPU memory is held by processes that nvidia-smi does not show in this container. "
             "Shut down the kernels of other notebooks, or restart the machine."
         )
-    processes = names_of([holder.text for holder in holders])
+    processes = listed([holder.text for holder in holders])
     if any(holder.is_kernel for holder in holders):
         return say(
             "GPU memory is held by {processes}. "

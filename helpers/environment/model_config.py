@@ -8,8 +8,7 @@ import json
 from pathlib import Path
 
 from helpers import CourseError
-from helpers.language import say
-from helpers.terminal import names_of
+from helpers.language import listed, say
 
 #: Sizes that no decoder does without, by the name that transformers gives them, and the largest value that
 #: makes sense.
@@ -133,7 +132,7 @@ def check_dtype(settings: dict) -> None:
         value = settings.get(name)
         if value is not None and value not in DTYPES:
             sentence = say(
-                "{name} is {value}, not one of {known}", name=name, value=show(value), known=names_of(DTYPES)
+                "{name} is {value}, not one of {known}", name=name, value=show(value), known=listed(DTYPES)
             )
             raise damaged_config(sentence)
 
@@ -165,13 +164,13 @@ def check_rope_part(name: str, part: dict) -> None:
                 "{name} is of the type {value}, not one of {known}",
                 name=name,
                 value=show(kind),
-                known=names_of(list(ROPE_TYPES)),
+                known=listed(list(ROPE_TYPES)),
             )
         )
     missing = [key for key in ROPE_TYPES[kind] if part.get(key) is None]
     if missing:
         raise damaged_config(
-            say("{name} of the type {kind} has no {missing}", name=name, kind=kind, missing=names_of(missing))
+            say("{name} of the type {kind} has no {missing}", name=name, kind=kind, missing=listed(missing))
         )
     for key in ROPE_NUMBERS:
         check_rope_number(f"{name}.{key}", part.get(key))

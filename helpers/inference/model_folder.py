@@ -10,9 +10,8 @@ from pathlib import Path
 from helpers import EMBEDDED_MODEL, CourseError
 from helpers.download.compare import INDEX, read_header
 from helpers.environment.model_folder import missing_tokenizer
-from helpers.language import say
+from helpers.language import listed, say
 from helpers.settings import read_record
-from helpers.terminal import names_of
 
 ONE_FILE = "model.safetensors"  # transformers takes it first, also where there is an index
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -35,7 +34,7 @@ def weights_bytes(model_dir: Path) -> int:
     missing = [name for name in shards if not (model_dir / name).is_file()]
     missing += missing_tokenizer(model_dir)
     if missing:
-        raise incomplete(model_dir, say("no {files}", files=names_of(missing[:3])))
+        raise incomplete(model_dir, say("no {files}", files=listed(missing[:3])))
     for name, tensors in shards.items():
         check_shard(model_dir / name, tensors)
     return sum((model_dir / name).stat().st_size for name in shards)

@@ -23,9 +23,8 @@ from helpers.environment.model_config import (
     read_settings,
     show,
 )
-from helpers.language import say, to_say
+from helpers.language import listed, say, to_say
 from helpers.model_names import resolve
-from helpers.terminal import names_of
 
 #: The official config.json of Qwen1.5-MoE-A2.7B-Chat, byte for byte.
 REAL_CONFIG = Path(__file__).parent / "qwen1.5-moe-a2.7b-chat.config.json"
@@ -118,7 +117,7 @@ def refuse_missing_sizes(settings: dict) -> None:
     there = {OTHER_NAMES.get(name, name) for name in settings}
     missing = [name for name in SIZES if name not in there]
     if missing:
-        raise damaged_config(say("it has no {names}", names=names_of(missing)))
+        raise damaged_config(say("it has no {names}", names=listed(missing)))
 
 
 def cannot_read(path: Path, settings: dict, error: Exception) -> CourseError:
@@ -177,7 +176,7 @@ def refuse_unknown_kind(settings: dict, kind: str, folder: Path | None = None) -
     elif kind not in SUPPORTED:
         unknown = UNKNOWN_KIND
     if unknown:
-        raise CourseError(say(unknown, kind=kind, known=names_of(SUPPORTED)))
+        raise CourseError(say(unknown, kind=kind, known=listed(SUPPORTED)))
     if is_quantized(settings, folder):
         raise CourseError(
             say(
@@ -290,4 +289,4 @@ def check_choices(dtype: str, attention: str, experts: str) -> None:
         (to_say("The forecast does not know the experts {value!r}: take {known}."), experts, EXPERTS),
     ):
         if value not in known:
-            raise CourseError(say(sentence, value=value, known=names_of(known)))
+            raise CourseError(say(sentence, value=value, known=listed(known)))

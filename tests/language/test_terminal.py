@@ -4,7 +4,8 @@ import textwrap
 
 import pytest
 
-from helpers.terminal import all_of, in_a_row, listed, names_of, padded, places, right_aligned, steps, wrapped
+from helpers.language import listed
+from helpers.terminal import all_of, figures_of, in_a_row, padded, places, right_aligned, steps, wrapped
 
 CHINESE = "只用内存可以运行，但较慢（每个词元约 0.53 s）：bfloat16 权重 26.7 GiB。请运行 pip install torch。"
 
@@ -54,8 +55,8 @@ def test_english_is_wrapped_as_ever():
 def test_lists(language, expected, monkeypatch):
     monkeypatch.setenv("COURSE_LANG", language)
     said = (
+        figures_of(["a", "b"]),
         listed(["a", "b"]),
-        names_of(["a", "b"]),
         all_of(["A", "B", "C"]),
         in_a_row("One.", "", "Two."),
         steps("one", "", "two"),
