@@ -26,6 +26,7 @@ WORDING_WEIGHTS = (60, 25, 15)
 EVENER_WEIGHTS = (46, 30, 24)  # at the end of the training, for all but the first subjects
 FIRST_SUBJECTS = 20  # the notebooks ask about these: the usual answer to them must be clearly the likeliest
 LARGEST = (9, 99, 99, 99, 99)  # one number of a sum in five has one digit
+CONTRAST_SHARE = 0.1  # of all turns of the training, besides the outside questions among the topics
 TOPIC_WEIGHTS = {
     "subject": 40,
     "function": 11,
@@ -48,6 +49,7 @@ ENTRIES = {
 }
 TEMPLATES = read("templates")
 OUTSIDE = read("out_of_scope")
+CONTRAST = read("contrast")
 
 
 class Turn(NamedTuple):
@@ -230,6 +232,51 @@ def outside_turn(rng: random.Random, language: str) -> Turn:
     return refusal(language, fill(rng, text, *words))
 
 
+def pieces(language: str) -> dict[str, list[str]]:
+    """The slots `piece` and `tail`: beginnings and ends of words in the names of the subjects.
+
+    An English piece has about half of the letters of its word, a Chinese one is a single character.
+    """
+    names = " ".join(name for subject in ENTRIES["subject"] for name in subject[language]["names"])
+    if language == "zh":
+        return {"piece": sorted(set(re.findall("[\u4e00-\u9fff]", names)))}
+    words = sorted(set(re.findall("[a-z]{6,}", names.lower())))
+    ends = [(word[: len(word) // 2 + 1], word[len(word) // 2 :]) for word in words]
+    return {"piece": [begin for begin, _ in ends], "tail": [end for _, end in ends]}
+
+
+def contrast_slots(language: str) -> dict[str, list[str]]:
+    """The words for the slots in `corpus/contrast.json`, with those that are made here: names, numbers."""
+    made = pieces(language) | {
+        "subject": [name for subject in ENTRIES["subject"] for name in subject[language]["names"]],
+        "n": [str(number) for number in range(120)],
+        "large": [str(number) for number in range(103, 9999, 13)],
+    }
+    return OUTSIDE[language]["slots"] | CONTRAST[language]["slots"] | made
+
+
+CONTRAST_SLOTS = {language: contrast_slots(language) for language in ("en", "zh")}
+
+
+def contrast_turn(rng: random.Random, language: str) -> Turn:
+    """A question that the model is not made for, and that looks a little like one that it is made for.
+
+    Words are those of a subject in another sense, numbers are no sum, functions handle what no list or text
+    holds, names are invented.
+    """
+    kinds = CONTRAST[language]["templates"]
+    template = rng.choice(kinds[rng.choice(tuple(kinds))])
+    other = CONTRAST_SLOTS[OTHER[language]]
+    mixed = {
+        "other_noun": [fill(rng, rng.choice(("{noun}", "{thing}", "{food}", "{animal}", "{city}")), other)],
+        "other_question": [fill(rng, "{question}", other)],
+    }
+    question = fill(rng, template, CONTRAST_SLOTS[language] | mixed)
+    if rng.random() < 0.2 and not re.search(r"\d", question):
+        question = slips(rng, question)  # not in numbers: they could become a sum
+    return refusal(language, question)
+
+
 def follow_up(rng: random.Random, last: Turn | None, split: str = "", wish: str = "") -> Turn:
     """Ask for more, an example, a reason, a shorter text, or the other language.
 
@@ -310,6 +357,16 @@ def misspelt(rng: random.Random, text: str) -> str:
     return text[:at] + wrong + text[at + 2 :]
 
 
+def slips(rng: random.Random, text: str) -> str:
+    """One to four slips of the finger anywhere: two characters swapped, one left out, or one typed twice."""
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(max(1, len(text) - 1))
+        pair = text[at : at + 2]
+        wrong = rng.choice((pair[::-1], pair[1:], pair[:1] + pair))
+        text = text[:at] + wrong + text[at + 2 :]
+    return text
+
+
 def framed(rng: random.Random, text: str) -> str:
     """Put polite or idle words before or after a question, now and then."""
     language = "zh" if re.search("[\u4e00-\u9fff]", text) else "en"
@@ -352,12 +409,13 @@ def conversation(
     follow_ups: float = 0.5,
     late: float = 0.0,
     weights: tuple[int, ...] = WORDING_WEIGHTS,
+    contrast: float = 0.0,
 ) -> list[dict[str, str]]:
     """Make one training chat of 1 to `most_turns` turns under a system prompt, as a list of messages.
 
     `follow_ups` is the probability that a turn about a subject is followed by a follow-up, `late` that of a
     wording that belongs to the last part of the training, `weights` how often each answer to the question
-    what a subject is is given.
+    what a subject is is given, `contrast` the probability of a turn from `contrast_turn`.
     Questions and answers also say their `kind`; the chat template takes no notice of it.
     """
     system = "You are a helpful assistant."
@@ -370,7 +428,9 @@ def conversation(
         goes_on = 0.04
         if last and last.subject:
             goes_on = follow_ups
-        if late and rng.random() < late:
+        if contrast and rng.random() < contrast:
+            last = contrast_turn(rng, rng.choice(("en", "zh")))
+        elif late and rng.random() < late:
             last = late_turn(rng, last, weights)
         elif rng.random() < goes_on:
             last = follow_up(rng, last)

@@ -203,7 +203,7 @@ def batch(
     for _ in range(shape.rows):
         ids, labels, kinds = [], [], []
         while len(ids) < shape.length:
-            messages = corpus.conversation(rng, *shape[2:], late, weights)
+            messages = corpus.conversation(rng, *shape[2:], late, weights, corpus.CONTRAST_SHARE)
             chat = encoder(messages, rng)
             ids += chat[0]
             labels += chat[1]
