@@ -20,7 +20,7 @@ HELD_OUT = "held_out_"
 LATE = "late_"
 FRESH = "fresh_"  # never seen in training either, and written when the training text was complete
 LATE_SHARE = 0.4  # of the turns in the last part of the training
-LATE_WEIGHTS = {"subject": 45, "function": 15, "sum": 20, "outside": 20}
+LATE_WEIGHTS = {"subject": 42, "function": 10, "sum": 30, "outside": 18}
 # How often training answers with the text `answer` of a subject, and with the two `variants`.
 WORDING_WEIGHTS = (60, 25, 15)
 EVENER_WEIGHTS = (46, 30, 24)  # at the end of the training, for all but the first subjects
