@@ -362,7 +362,7 @@ def slips(rng: random.Random, text: str) -> str:
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(max(1, len(text) - 1))
         pair = text[at : at + 2]
-        wrong = rng.choice((pair[::-1], pair[1:], pair[:1] + pair))
+        wrong = rng.choice((pair[::-1], pair[1:] or pair, pair[:1] + pair))
         text = text[:at] + wrong + text[at + 2 :]
     return text
 

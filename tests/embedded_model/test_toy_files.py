@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 from transformers import Qwen2MoeForCausalLM
 
-from helpers import EMBEDDED_MODEL
-from helpers.embedded_model import card, corpus, train
+from helpers import EMBEDDED_MODEL, CourseError
+from helpers.embedded_model import card, corpus, train, two_runs
 
 CARD = (EMBEDDED_MODEL / "README.md").read_text(encoding="utf-8")
 
@@ -104,10 +104,50 @@ def test_no_word_of_the_card_is_left_over(results):
         used.add(english)
         return english
 
+    run = two_runs.figures_of(results)
     card.sizes(word)
     card.measured(results, word)
     card.comparison({}, word)
+    card.runs({}, word)
+    card.runs(results | {"runs": [run]}, word)
+    card.runs(results | {"runs": [run | {"held_out": run["held_out"] | {"Python functions": [0, 96]}}]}, word)
     assert set(corpus.read("card_words")) == used
+
+
+def test_the_card_has_the_figures_of_two_runs_in_bold_where_they_are_not_enough(results):
+    run = two_runs.figures_of(results)
+    second = run | {"seed": 2, "held_out": run["held_out"] | {"Python functions": [50, 96]}}
+    second["information"] = [0.3, 0.1, 0.1, 0.1]
+    for language, seed in (("en", "Seed 2"), ("zh", "种子 2")):
+        made = card.text(results | {"runs": [run, second]}, language)
+        head, rows = made.split(f"| {seed} |\n")
+        head = head.splitlines()[-1]
+        assert head.count("|") == 3
+        rows = rows.split("\n\n")[0].splitlines()[1:]
+        cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+        assert len(cells) == len(card.FLOORS) + 5
+        first_bold = [row[0] for row in cells if "**" in row[2]]
+        second_bold = [row[0] for row in cells if "**" in row[3]]
+        word = card.words_of(language)
+        missed = {word("Python functions"), word("Information, second-best layer")}
+        assert set(second_bold) == set(first_bold) | missed
+        assert len(set(first_bold) & missed) == 0
+
+
+def test_two_runs_have_two_seeds_and_one_length(results, tmp_path):
+    shorter = results | {"training": results["training"] | {"seed": 2, "steps": 400}}
+    second = results | {"training": results["training"] | {"seed": 2}}
+    made = {"first": results, "shorter": shorter, "second": second}
+    for name, content in made.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "training_results.json").write_text(json.dumps(content), encoding="utf-8")
+    for other in ("first", "shorter"):
+        with pytest.raises(CourseError, match="two seeds and one length"):
+            two_runs.add_runs(tmp_path / "first", tmp_path / "first", tmp_path / other)
+    two_runs.add_runs(tmp_path / "first", tmp_path / "first", tmp_path / "second")
+    added = json.loads((tmp_path / "first" / "training_results.json").read_text(encoding="utf-8"))
+    assert [run["seed"] for run in added["runs"]] == [results["training"]["seed"], 2]
 
 
 # --- the tokenizer ---

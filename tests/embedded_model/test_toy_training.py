@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,37 @@ def test_misspelt_changes_one_letter_of_a_word():
     texts = {corpus.misspelt(rng, "What is bf16 or softmax?") for _ in range(50)}
     assert len(texts) > 10
     assert all("bf16" in text for text in texts)
+
+
+def test_contrasts_are_outside_questions():
+    """No slot is left, none is held out, and no numbers make a sum that the model is asked for."""
+    rng = random.Random(9)
+    turns = [corpus.contrast_turn(rng, rng.choice(("en", "zh"))) for _ in range(20_000)]
+    questions = {turn.question for turn in turns}
+    assert len(questions) > 15_000
+    assert not [question for question in questions if re.search(r"[{}]", question)]
+    assert {turn.answer for turn in turns} == set(corpus.TEMPLATES["refusal"].values())
+    held_out = {turn.question.strip().lower() for turn in corpus.held_out_turns()}
+    assert not {question.strip().lower() for question in questions} & (held_out - {""})
+    small = re.compile(r"(?<![\d.])\d{1,2} ?(\+|-|plus|minus|加|减) ?\d{1,2}(?![\d.]| [+*-]|\s*再)")
+    assert not [question for question in questions if re.fullmatch(r"\W*" + small.pattern + r"\W*", question)]
+
+
+def test_a_piece_of_a_name_is_no_subject():
+    for language in ("en", "zh"):
+        names = {name.lower() for subject in corpus.ENTRIES["subject"] for name in subject[language]["names"]}
+        words = {word for piece in corpus.pieces(language).values() for word in piece}
+        assert len(words) > 100
+        assert not words & names
+
+
+def test_slips_change_a_text_a_little():
+    rng = random.Random(2)
+    text = "Where is the nearest station?"
+    slipped = {corpus.slips(rng, text) for _ in range(50)}
+    assert len(slipped - {text}) > 40
+    assert all(abs(len(new) - len(text)) <= 4 for new in slipped)
+    assert corpus.slips(rng, "?")
 
 
 @pytest.fixture
