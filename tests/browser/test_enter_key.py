@@ -27,6 +27,8 @@ def opened(lab, browser):
 
 @pytest.fixture
 def chat(opened):
+    if not opened.is_ready():
+        opened.begin_again()
     opened.entry.fill("")
     if opened.answers():
         opened.clear()
@@ -221,8 +223,7 @@ def test_enter_while_a_cell_runs(chat, lab):
 def test_enter_survives_a_reload(chat):
     chat.ask("echo before")
     chat.save()
-    chat.page.reload()
-    chat.page.locator(".chat-user").first.wait_for()
+    chat.reload()
     chat.entry.click()
     chat.page.keyboard.type("echo after")
     chat.page.keyboard.press("Enter")

@@ -32,6 +32,8 @@ def opened(lab, browser):
 
 @pytest.fixture
 def chat(opened):
+    if not opened.is_ready():
+        opened.begin_again()
     opened.entry.fill("")
     if opened.answers():
         opened.clear()
@@ -182,8 +184,7 @@ def test_box_and_stream_survive_a_reload(chat):
     chat.save()
     chat.send("forever")
     chat.wait_for_answer("^0 1")
-    chat.page.reload()
-    chat.page.locator(".chat-user").first.wait_for()
+    chat.reload()
     assert chat.answer(0) == "before"
     chat.wait_for_growth()
     chat.stop()
@@ -193,10 +194,8 @@ def test_box_and_stream_survive_a_reload(chat):
 def test_box_and_stream_survive_a_closed_tab(chat):
     chat.send("forever")
     chat.wait_for_answer("^0 1")
-    chat.command("application:close")
-    chat.page.locator(".chat").wait_for(state="detached")
-    chat.command("docmanager:open", {"path": "chat.ipynb"})
-    chat.page.locator(".chat-user").first.wait_for()
+    chat.close_tab()
+    chat.open_tab("chat.ipynb")
     chat.wait_for_growth()
     chat.stop()
     assert chat.ask("echo back") == "back"
