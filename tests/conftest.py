@@ -26,11 +26,11 @@ def playwright_driver():
 
 @pytest.fixture
 def both(monkeypatch):
-    """A function: what a call returns in Chinese and in English."""
+    """A function: what a call returns in English and in Chinese."""
 
     def run(function):
         answers = []
-        for language in ("zh", "en"):
+        for language in ("en", "zh"):
             monkeypatch.setenv("COURSE_LANG", language)
             answers.append(function())
         return answers
