@@ -12,7 +12,7 @@ from helpers.environment import hardware_checks as hardware
 from helpers.environment.verdicts import Check, Needs
 from helpers.exercises.counting import MIXTRAL_MISTAKES, Mistake, count_mixtral
 from helpers.exercises.verdict import WrongAnswerError, paragraph, verdict
-from helpers.language import say, to_say
+from helpers.language import listed, say, to_say
 
 BILLION = 10**9
 
@@ -185,7 +185,7 @@ def machine_of(answer, otherwise: str) -> Machine:
 def further_failures(machine: Machine, expected: Check | None = None) -> str:
     """The names of the lines, besides the expected one, that fail for the real model; "" if none do."""
     others = [say(line.name) for line in check(machine) if line.verdict == "fail" and line != expected]
-    return ", ".join(sorted(others))
+    return listed(sorted(others))
 
 
 @verdict

@@ -216,6 +216,12 @@ def test_no_space_between_two_chinese_sentences(monkeypatch, capsys):
     assert "太大了。已经很接近了" in capsys.readouterr().out
 
 
+def test_a_list_has_the_sign_of_its_language(monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_LANG", "zh")
+    assert not routing.check_common_load(BY_KIND, {})
+    assert capsys.readouterr().out == "还不对：没有 Chinese、code 的条目。\n"
+
+
 CATALOGUE = json.loads((Path(exercises.__path__[0]) / "zh.json").read_text(encoding="utf-8"))
 FIELD = re.compile(r"\{[^{}]*\}")
 

@@ -24,7 +24,7 @@ FIELD = "\ue001"  # stands for a field of which nobody knows what will be in it
 LATIN = rf"[A-Za-z0-9$%°{CODE}]"
 
 TYPOGRAPHY = {
-    rf"{C}[,;:!?]|[,;!?](?={C})|(?<!\d):(?={C})": "half-width punctuation beside Chinese: ，；：！？",
+    rf"{C}[,;:!?]|[,;!?] ?(?={C})|(?<!\d):(?={C})": "half-width punctuation beside Chinese: ，；：！？",
     rf"{C}\.(?=\s|$)": "half-width full stop: 。",
     rf"{C}\(|\){C}": "half-width bracket beside Chinese: （）",
     rf"{C}[A-Za-z0-9${CODE}]|{LATIN}{C}": "a space between Chinese and Latin letters, digits, code",

@@ -53,6 +53,7 @@ BAD = [
     ("怎么办?", "half-width punctuation"),
     ("注意:先安装。", "half-width punctuation"),
     ("bf16,中文", "half-width punctuation"),
+    ("英文 0.045, 中文 0.060", "half-width punctuation"),
     ("这样就行.", "half-width full stop"),
     ("专家(expert)有 60 个。", "half-width bracket"),
     ("共有60个专家。", "a space between"),
