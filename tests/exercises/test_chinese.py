@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from chinese_text import check_chinese
+from rented_machine import RENTED
 from test_download import entry, flip, hub_that_lists, reader
-from test_environment import BROKEN, CARELESS, EIGHT, RENTED, REPAIRED, RIGHT
+from test_environment import BROKEN, CARELESS, EIGHT, REPAIRED, RIGHT
 from test_inference import CHAT, greedy, read
 from test_prompt_box import a_new_flag_each_time, never_checks, right_bold, right_shorten, right_top_p
 from test_routing import BY_KIND, common_with_english, mask, router_with, silencing
