@@ -164,7 +164,7 @@ def test_what_check_placement_says(in_both, monkeypatch):
     english, chinese = in_both(check_placement, EMBEDDED_MODEL)
     check_chinese(english, chinese)
     assert "nvidia-smi lists 1 GPU(s)" in english
-    assert "。nvidia-smi 列出了 1 块 GPU" in chinese
+    assert "。nvidia-smi 列出了 1 张 GPU" in chinese
 
 
 def test_small_models_on_gpus(in_both):

@@ -57,6 +57,8 @@ TERMS = {
     r"贪婪": "greedy is 贪心",
     r"取样": "sampling is 采样",
     r"(?:张量|专家)平行": "parallel is 并行",
+    r"(?<!模)块(?= ?(?:GPU|卡|显卡|RTX|\d+ Gi?B))": "a card is counted in 张",
+    r"(?<!第 )(?<![\d.])\d+\.\d+ 节": "a section is 第 2.2 节",
 }
 #: English words that have a Chinese one. In brackets behind it, in quotes or in code they may stand.
 ENGLISH_WORDS = {
