@@ -178,7 +178,7 @@ def measured(results: dict, word: Word) -> dict:
         "loss": f"{results['held_out_loss']:.3f}",
         "perplexity": f"{results['held_out_perplexity']:.2f}",
         "sampling": sampling_table(results, word),
-        "entropy": ", ".join(entropy),
+        "entropy": word(", ").join(entropy),
         "margin": f"{margins[hardest]:.2f}",
         "margin_question": hardest,
         "margin_count": len(margins),
