@@ -169,7 +169,7 @@ def measured(results: dict, word: Word) -> dict:
     """What the model can do, as text."""
     margins = results["margins"]
     hardest = min(margins, key=margins.get)
-    entropy = [f"{word(kind)} {value:.3f}" for kind, value in results["entropy"].items()]
+    entropy = [f"{word(kind).capitalize()} {value:.3f}" for kind, value in results["entropy"].items()]
     return {
         "parameters": f"{results['parameters']:,}",
         "few": results["few"],
