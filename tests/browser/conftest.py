@@ -164,3 +164,12 @@ def screenshot():
             locator.screenshot(path=ROOT / "images" / f"{name}.png")
 
     return take
+
+
+@pytest.fixture
+def chat(opened):
+    """The page that a module has `opened`, with no text in its entry and no conversation."""
+    opened.entry.fill("")
+    if opened.answers():
+        opened.clear()
+    return opened
