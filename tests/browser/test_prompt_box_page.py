@@ -30,16 +30,6 @@ def opened(lab, browser):
     chat.page.close()
 
 
-@pytest.fixture
-def chat(opened):
-    if not opened.is_ready():
-        opened.begin_again()
-    opened.entry.fill("")
-    if opened.answers():
-        opened.clear()
-    return opened
-
-
 def test_the_box_is_labelled_for_screen_readers(chat):
     chat.page.locator(".chat[lang=en]").wait_for()
     chat.page.get_by_role("group", name="Chat with the model").wait_for()
