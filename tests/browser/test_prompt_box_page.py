@@ -276,10 +276,10 @@ def test_a_chinese_box(chat, screenshot):
         "bubbles => bubbles.map(e => (e.querySelector('[lang]') ?? e.closest('[lang]')).lang)"
     )
     assert languages == ["zh-CN", "zh-CN", "en", "en"]
+    chat.show_only_the_notebook(660)
+    screenshot(box, "05_prompt_box_zh")
     box.get_by_text("设置").click()
     box.get_by_role("slider", name="温度").wait_for()
-    chat.show_only_the_notebook(1200)
-    screenshot(box, "05_prompt_box_zh")
     chat.show_only_the_notebook(390, height=1100)
     for slider in box.locator("[role=slider]").all():
         track = slider.locator("xpath=../../..").bounding_box()

@@ -27,6 +27,17 @@ README = {"en": "README.md", "zh": "README.zh.md"}
 CARD = {"en": "README.md", "zh": "README.zh.md"}  # in helpers/embedded_model
 NOTES = ("glossary", "first_real_run", "teachers_guide")  # pages after the notebooks, in this order
 
+# Widgets need a kernel: their cell says so, and the site shows a picture of them below. Named by how the last
+# line of the cell begins. (The prompt box has its picture in the text of notebook 05.)
+WIDGETS = {
+    "Explorer(": {
+        "en": "![The routing explorer: a text, its tokens as buttons, a slider for the layer, "
+        "and a bar for each expert; the dark bars are the chosen ones](images/06_explorer.png)",
+        "zh": "![路由查看器：一段文本，每个词元一个按钮，一个选层的滑块，"
+        "每个专家一根条；深色条是被选中的专家](images/06_explorer_zh.png)",
+    },
+}
+
 MARGIN = dict.fromkeys(("top", "bottom", "left", "right"), "15mm")
 
 # A page that sends the reader to the edition of the browser's language. Both are linked, for a browser
@@ -116,8 +127,9 @@ def stage(edition: str, folder: Path) -> list[str]:
 
 
 def stage_notebook(notebook: dict, edition: str) -> None:
-    """Collapse the solutions, give the figures an alt text, and let the links lead to pages of the site."""
-    cells = notebook["cells"]
+    """Collapse the solutions, describe figures, show widgets, and let the links lead to pages of the site."""
+    cells = with_pictures_of_widgets(notebook["cells"], edition)
+    notebook["cells"] = cells
     heading = ""
     for number, cell in enumerate(cells):
         if cell["cell_type"] == "markdown":
@@ -134,6 +146,21 @@ def stage_notebook(notebook: dict, edition: str) -> None:
             alt = f"{heading}: {following}" if following else heading
             cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
     notebook["metadata"].setdefault("language_info", {"name": "python"})
+
+
+def with_pictures_of_widgets(cells: list[dict], edition: str) -> list[dict]:
+    """The cells, with a cell of text below each widget of which there is a picture."""
+    found = []
+    for cell in cells:
+        found.append(cell)
+        if cell["cell_type"] != "code":
+            continue
+        last_line = "".join(cell["source"]).rpartition("\n")[2]
+        for begins, pictures in WIDGETS.items():
+            if last_line.startswith(begins):
+                picture = {"cell_type": "markdown", "metadata": {}, "source": pictures[edition]}
+                found.append(picture | {"id": f"{cell['id']}-picture"})
+    return found
 
 
 def has_figure(cell: dict) -> bool:

@@ -206,8 +206,8 @@ def output_lines(output: NotebookNode) -> int:
 
 
 def text_lines(text: str) -> int:
-    """About how many lines of a slide a text takes, a little room for each paragraph included."""
-    lines = 0
+    """About how many lines of a slide a text takes, with its pictures and some room between paragraphs."""
+    lines = LINES_OF_FIGURE * text.count("../../images/")
     for line in text.splitlines():
         width = sum(2 if ord(character) > 0x2E7F else 1 for character in line)
         lines += 1 + width // COLUMNS

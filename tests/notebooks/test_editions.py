@@ -71,7 +71,7 @@ CHINESE_TEXT = """## 3. 负载
 |---|---|
 | A100 | 80 GB |
 
-<img src="../../images/moe.svg" alt="4 个专家" width="480">
+<img src="../../images/moe_zh.svg" alt="4 个专家" width="480">
 
 ```bash
 python -m helpers.inference "3 加 4 等于几？"   # 提问
@@ -148,7 +148,7 @@ CHANGED_TEXTS = [
     ("#1.1-", "#1.2-", "links"),
     ("../en/01_a", "../en/02_b", "links"),
     ("README.zh.md", "LICENSE", "links"),
-    ("moe.svg", "other.svg", "links"),
+    ("moe_zh.svg", "other.svg", "links"),
     ('width="480"', 'width="48"', "widths"),
     ("- 其中一个\n", "", "list items"),
     ("| A100 | 80 GB |", "| A100 80 GB |", "columns"),

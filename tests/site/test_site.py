@@ -66,6 +66,12 @@ def test_every_picture_has_an_alt_text(site):
             assert alt and len(alt[1]) > 8 and not alt[1].endswith(".png"), f"{page.name}: {picture[:200]}"
 
 
+@pytest.mark.parametrize("edition, picture", [("en", "06_explorer"), ("zh", "06_explorer_zh")])
+def test_a_widget_has_a_picture(site, edition, picture):
+    page = (site / edition / "06_routing.html").read_text(encoding="utf-8")
+    assert page.count(f'src="_images/{picture}.png"') == 1
+
+
 # The check of the links can fail
 
 
