@@ -285,3 +285,31 @@ def test_a_chinese_box(chat, screenshot):
         track = slider.locator("xpath=../../..").bounding_box()
         assert track["width"] > 100, "there is room to move it"
     screenshot(box, "05_prompt_box_zh_narrow")
+
+
+STRIP = """
+import os
+os.environ["COURSE_LANG"] = {language!r}
+box = PromptBox(box.model, box.tokenizer, show_routing=True)
+box.temperature.value = 0
+box.view.root.add_class("strip-{language}")
+box
+"""
+
+
+@pytest.mark.parametrize(
+    "language, question, line, name",
+    [
+        ("en", "What is an expert?", "First expert of each token", "05_routing_strip"),
+        ("zh", "什么是专家？", "首选专家", "05_routing_strip_zh"),
+    ],
+)
+def test_a_strip_under_an_answer(chat, screenshot, language, question, line, name):
+    """Also last, in the same kernel: the tokens of an answer in the colours of their experts."""
+    chat.show_only_the_notebook(660)
+    chat.run_in_cell(1, STRIP.format(language=language))
+    box = chat.page.locator(f".chat.strip-{language}")
+    box.wait_for()
+    chat.ask(question)
+    box.get_by_text(line).wait_for()
+    screenshot(box, name)

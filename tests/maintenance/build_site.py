@@ -27,10 +27,16 @@ README = {"en": "README.md", "zh": "README.zh.md"}
 CARD = {"en": "README.md", "zh": "README.zh.md"}  # in helpers/embedded_model
 NOTES = ("glossary", "first_real_run", "teachers_guide")  # pages after the notebooks, in this order
 
-# Widgets need a kernel: their cell says so, and the site shows a picture of them below. Named by how the last
-# line of the cell begins. (The prompt box has its picture in the text of notebook 05.)
+# Widgets need a kernel: their cell says so, and the site shows a picture of them below. A line of the cell
+# tells which widget it is. (The prompt box itself has its picture in the text of notebook 05.)
 WIDGETS = {
-    "Explorer(": {
+    "box.show_routing = True": {
+        "en": "![The prompt box with a question about experts; below the answer stand its tokens, "
+        "each in the colour of an expert](images/05_routing_strip.png)",
+        "zh": "![对话框里有一个关于专家的问题；回答下面是它的各个词元，"
+        "每个词元的颜色代表一个专家](images/05_routing_strip_zh.png)",
+    },
+    'Explorer(route_text, tokenizer, "What is a token?")': {
         "en": "![The routing explorer: a text, its tokens as buttons, a slider for the layer, "
         "and a bar for each expert; the dark bars are the chosen ones](images/06_explorer.png)",
         "zh": "![路由查看器：一段文本，每个词元一个按钮，一个选层的滑块，"
@@ -155,9 +161,9 @@ def with_pictures_of_widgets(cells: list[dict], edition: str) -> list[dict]:
         found.append(cell)
         if cell["cell_type"] != "code":
             continue
-        last_line = "".join(cell["source"]).rpartition("\n")[2]
-        for begins, pictures in WIDGETS.items():
-            if last_line.startswith(begins):
+        lines = "".join(cell["source"]).splitlines()
+        for line, pictures in WIDGETS.items():
+            if line in lines:
                 picture = {"cell_type": "markdown", "metadata": {}, "source": pictures[edition]}
                 found.append(picture | {"id": f"{cell['id']}-picture"})
     return found

@@ -34,6 +34,7 @@ SAID_HERE = {
     "notebooks/_site/templates/*.html": "The switch between the languages",
     "notebooks/_site/zh.po": "Words of the theme in Chinese",
     "images/05_prompt_box*.png": "Pictures of the prompt box, taken by tests/browser",
+    "images/05_routing_strip*.png": "Pictures of the tokens of an answer in the colours of their experts",
     "images/06_explorer*.png": "Pictures of the routing explorer, taken by tests/browser",
     "images/autodl_choices*.svg": "What to choose when renting",
     "images/memory_over_time*.svg": "The memory of a card while the model loads, reads and answers",
