@@ -4,12 +4,13 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from helpers import EMBEDDED_MODEL, CourseError
 from helpers.inference import encode_chat
-from helpers.speed import serving
+from helpers.speed import client, serving
 from helpers.speed.client import ask, ask_together
 from helpers.speed.processes import Child, free_port
 from helpers.speed.serving import Server, serve, start_server
@@ -111,6 +112,24 @@ def test_a_server_that_dies_is_found_dead():
         server.child.end()
         with pytest.raises(CourseError, match=r"The server has ended \(exit status \d+\): start it again"):
             ask(server, "Hello")
+
+
+def test_a_server_that_hangs_is_given_up_and_ended(monkeypatch):
+    monkeypatch.setattr(client, "TIMEOUT", 0.5)
+    with fake("well") as server:
+        processes = psutil.Process(server.child.pid).children(recursive=True)
+        for process in processes:
+            process.suspend()
+        with pytest.raises(CourseError, match=r"gave no sign for 0\.5 s: stop it and start it again"):
+            ask(server, "Hello")
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert not alive
+
+
+def test_a_server_that_hangs_in_the_middle_of_an_answer_is_given_up(monkeypatch):
+    monkeypatch.setattr(client, "TIMEOUT", 0.5)
+    with fake("hangs") as server, pytest.raises(CourseError, match=r"gave no sign for 0\.5 s"):
+        ask(server, "Hello")
 
 
 def test_one_failure_ends_the_other_clients():
