@@ -274,11 +274,6 @@ def height_of_output(output: NotebookNode) -> int:
     return lines_of(text) * CODE_LINE + GAP
 
 
-<<<<<<< HEAD
-def text_lines(text: str) -> int:
-    """About how many lines of a slide a text takes, with its pictures and some room between paragraphs."""
-    lines = LINES_OF_FIGURE * text.count("../../images/")
-=======
 def height_of_text(paragraph: str) -> int:
     """About how many pixels of a slide a paragraph takes."""
     if paragraph.startswith("!["):
@@ -289,7 +284,6 @@ def height_of_text(paragraph: str) -> int:
 def lines_of(text: str) -> int:
     """About how many lines of a slide a text takes."""
     lines = 0
->>>>>>> site
     for line in text.splitlines():
         width = sum(2 if ord(character) > 0x2E7F else 1 for character in line)
         lines += 1 + width // COLUMNS
