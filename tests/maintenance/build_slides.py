@@ -276,7 +276,7 @@ def height_of_output(output: NotebookNode) -> int:
 
 def height_of_text(paragraph: str) -> int:
     """About how many pixels of a slide a paragraph takes."""
-    if paragraph.startswith("!["):
+    if paragraph.startswith(("![", "<img")):
         return FIGURE + GAP
     return lines_of(paragraph) * TEXT_LINE + GAP
 
