@@ -1,170 +1,157 @@
-"""Draw one layer of Qwen1.5-MoE-A2.7B: `python images/draw_moe_layer.py` writes moe_layer.svg.
+"""Draw one layer of Qwen1.5-MoE-A2.7B: `python images/draw_moe_layer.py` writes moe_layer*.svg.
 
-Solid lines carry the token, dashed ones the router's weights. The colours differ in lightness and the lines
-in kind, so that the picture also reads in grey. Twice run, the file is the same to the byte.
+Solid lines carry the token, dashed ones the router's weights.
 """
 
-from pathlib import Path
+from drawing import BLACK, DARK, GREY, MIDDLE, PALE, SIZE, SKIPPED, SMALL, WHITE, Picture, write
+from real_model import CONFIG
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-
-TOKEN = "#12406e"  # dark blue: the token and what computes with it
-WEIGHT = "#b85408"  # orange, lighter than the blue: the router and its weights
-WEIGHT_FILL = "#fdebd9"
-SKIPPED = "#e9e9e9"
-GREY = "#6b6b6b"
-SIZE = 12  # points; at 390 pixels of width this is still about 10 pixels
+WORDS = {
+    "en": {
+        "title": "One layer of a mixture-of-experts model, for one token.",
+        "token": "one token: {hidden_size} numbers",
+        "attention": "attention (looks at earlier tokens)",
+        "residual": "residual path",
+        "router": "router:\n{num_experts} scores,\nbest {num_experts_per_tok} win",
+        "routed": "{num_experts} routed experts",
+        "shared": "shared\nexpert,\n{times} × as wide",
+        "gate": "× its gate",
+        "sum": "weighted sum",
+        "next": "to the next of {num_hidden_layers} such layers",
+        "solid": "the token",
+        "dashed": "weights of the router",
+        "computed": "computed",
+        "skipped": "skipped for this token",
+    },
+    "zh": {
+        "title": "混合专家模型的一层怎样处理一个词元。",
+        "token": "一个词元：{hidden_size} 个数",
+        "attention": "注意力（回看前面的词元）",
+        "residual": "残差路径",
+        "router": "路由器：\n{num_experts} 个分数，\n取前 {num_experts_per_tok} 名",
+        "routed": "{num_experts} 个路由专家",
+        "shared": "共享专家，\n{times} 倍宽",
+        "gate": "× 门控",
+        "sum": "加权求和",
+        "next": "去下一层，这样的层共有 {num_hidden_layers} 个",
+        "solid": "词元",
+        "dashed": "路由器给的权重",
+        "computed": "参与计算",
+        "skipped": "这个词元不用",
+    },
+}
 
 # An example: expert -> weight. Where they stand, and the experts beside them that are skipped.
 CHOSEN = {4: "0.19", 17: "0.11", 23: "0.08", 51: "0.06"}
-PLACES = {0: 3.75, 4: 4.8, 17: 5.95, 23: 7.1, 51: 8.25, 59: 9.25}
-GAPS = [4.25, 5.375, 6.525, 7.675, 8.78]
+PLACES = {0: 176, 4: 232, 17: 292, 23: 352, 51: 412, 59: 467}
+GAPS = [202.5, 262, 322, 382, 441]
 
-RESIDUAL_X = 0.45
-ROUTER_X = 2.15
-SHARED_X = 11.25
-MAIN_X = 6.5
-
-
-def box(ax, x, y, width, height, text, *, fill="white", edge=TOKEN, color="black", size=SIZE):
-    """A rounded box with its centre at (x, y)."""
-    patch = FancyBboxPatch(
-        (x - width / 2, y - height / 2),
-        width,
-        height,
-        boxstyle="round,pad=0,rounding_size=0.14",
-        facecolor=fill,
-        edgecolor=edge,
-        linewidth=1.6,
-        zorder=3,
-    )
-    ax.add_patch(patch)
-    ax.text(x, y, text, ha="center", va="center", fontsize=size, color=color, zorder=4, linespacing=1.15)
+RESIDUAL_X = 18
+ROUTER_X = 92
+SHARED_X = 569
+MAIN_X = 318
+TURN = 236  # height at which the token goes to all who work on it
+SUM_Y = 540
+PLUS = 36  # side of the sign for an addition
 
 
-def path(ax, *points, dashed=False, head=True):
-    """A line through the points, with an arrow head at its end."""
-    color = WEIGHT if dashed else TOKEN
-    line = (0, (3, 1.6)) if dashed else "-"
-    before_the_end = points[:-1]
-    xs = [x for x, _ in before_the_end]
-    ys = [y for _, y in before_the_end]
-    ax.plot(xs, ys, color=color, linestyle=line, lw=1.9, solid_capstyle="round")
-    style = "-|>" if head else "-"
-    arrow = FancyArrowPatch(
-        points[-2],
-        points[-1],
-        arrowstyle=style,
-        mutation_scale=13,
-        color=color,
-        linestyle=line,
-        lw=1.9,
-        shrinkA=0,
-        shrinkB=0,
-        zorder=2,
-    )
-    ax.add_patch(arrow)
+def centred(picture: Picture, x, y, width, height, text="", **look) -> None:
+    """A box with its centre at (x, y)."""
+    picture.box(x - width / 2, y - height / 2, width, height, text, **look)
 
 
-def plus(ax, x, y):
+def plus(picture: Picture, x, y) -> None:
     """The sign for an addition."""
-    box(ax, x, y, 0.72, 0.72, "+", size=16)
+    centred(picture, x, y, PLUS, PLUS, "+", size=24)
 
 
-def draw_attention(ax) -> None:
-    """The upper half: the token, attention, and the path past it."""
-    box(ax, MAIN_X, 14.3, 6.8, 0.9, "one token: 2048 numbers")
-    path(ax, (MAIN_X, 13.85), (MAIN_X, 12.95))
-    box(ax, MAIN_X, 12.45, 8.2, 0.9, "attention (looks at earlier tokens)")
-    path(ax, (MAIN_X, 12.0), (MAIN_X, 11.36))
-    plus(ax, MAIN_X, 11.0)
-    path(ax, (MAIN_X, 13.4), (RESIDUAL_X, 13.4), (RESIDUAL_X, 11.0), (MAIN_X - 0.36, 11.0))
-    ax.text(RESIDUAL_X + 0.2, 11.27, "residual path", fontsize=SIZE, color=TOKEN, va="bottom")
+def draw_attention(picture: Picture, words: dict) -> None:
+    """The upper part: the token, attention, and the path past it."""
+    picture.arrow((MAIN_X, 44), (MAIN_X, 88))
+    picture.arrow((MAIN_X, 64), (RESIDUAL_X, 64), (RESIDUAL_X, 178), (MAIN_X - PLUS / 2, 178))
+    picture.arrow((MAIN_X, 130), (MAIN_X, 178 - PLUS / 2))
+    centred(picture, MAIN_X, 24, 360, 42, words["token"].format(**CONFIG))
+    centred(picture, MAIN_X, 109, 430, 42, words["attention"])
+    plus(picture, MAIN_X, 178)
+    picture.text(RESIDUAL_X + 12, 160, words["residual"], color=DARK)
 
 
-def draw_inputs(ax) -> None:
+def draw_inputs(picture: Picture) -> None:
     """The token goes into the router, the chosen experts, the shared expert, and past all of them."""
-    path(ax, (MAIN_X, 10.64), (MAIN_X, 9.75), head=False)
-    path(ax, (RESIDUAL_X, 9.75), (SHARED_X, 9.75), head=False)
-    targets = {ROUTER_X: 8.85, SHARED_X: 8.55} | {PLACES[expert]: 8.55 for expert in CHOSEN}
+    picture.line((MAIN_X, 178 + PLUS / 2), (MAIN_X, TURN))
+    picture.line((RESIDUAL_X, TURN), (SHARED_X, TURN))
+    targets = {ROUTER_X: 274, SHARED_X: 286} | {PLACES[expert]: 290 for expert in CHOSEN}
     for x, top in targets.items():
-        path(ax, (x, 9.75), (x, top))
+        picture.arrow((x, TURN), (x, top))
 
 
-def draw_experts(ax) -> None:
-    """Router, experts, and the weights with which their results are multiplied."""
-    box(ax, ROUTER_X, 7.9, 2.3, 1.9, "router:\n60 scores,\nbest 4 win", edge=WEIGHT)
+def draw_experts(picture: Picture, words: dict) -> None:
+    """Router, experts, and their names."""
+    centred(picture, ROUTER_X, 320, 114, 92, words["router"].format(**CONFIG), edge=MIDDLE)
     for expert, x in PLACES.items():
         if expert in CHOSEN:
-            box(ax, x, 8.0, 0.72, 1.1, str(expert), fill=TOKEN, color="white")
+            centred(picture, x, 318, 38, 56, str(expert), fill=DARK, color=WHITE)
         else:
-            box(ax, x, 8.0, 0.72, 1.1, str(expert), fill=SKIPPED, edge=GREY, color=GREY)
+            centred(picture, x, 318, 32, 56, str(expert), fill=SKIPPED, edge=GREY, color=BLACK)
     for x in GAPS:
-        ax.text(x, 8.0, "…", ha="center", va="center", fontsize=SIZE, color=GREY)
-    ax.text(3.3, 9.95, "60 routed experts", fontsize=SIZE, va="bottom")
-    box(ax, SHARED_X, 8.0, 2.7, 1.1, "shared expert,\n4 × as wide", fill=TOKEN, color="white")
+        picture.text(x, 318, "…", anchor="middle", color=GREY, size=15)
+    picture.text(154, TURN - 20, words["routed"].format(**CONFIG))
+    times = CONFIG["shared_expert_intermediate_size"] // CONFIG["moe_intermediate_size"]
+    said = words["shared"].format(times=times)
+    centred(picture, SHARED_X, 322, 130, 72, said, fill=DARK, color=WHITE, size=SMALL)
 
 
-def draw_weights(ax) -> None:
+def draw_weights(picture: Picture, words: dict) -> None:
     """Dashed: from the router to the weight of each chosen expert."""
-    last = max(PLACES[expert] for expert in CHOSEN) - 0.32
-    path(ax, (ROUTER_X, 6.95), (ROUTER_X, 6.5), (last, 6.5), dashed=True, head=False)
+    beside = 14  # of the line that carries the token
+    last = max(PLACES[expert] for expert in CHOSEN) - beside
+    picture.line((ROUTER_X, 366), (ROUTER_X, 396), (last, 396), color=MIDDLE, dashed=True)
     for expert, weight in CHOSEN.items():
         x = PLACES[expert]
-        path(ax, (x, 7.45), (x, 5.95), head=False)
-        path(ax, (x - 0.32, 6.5), (x - 0.32, 5.95), dashed=True)
-        box(ax, x, 5.55, 1.08, 0.8, f"×{weight}", fill=WEIGHT_FILL, edge=WEIGHT, size=11.5)
-        path(ax, (x, 5.15), (x, 4.35))
-    path(ax, (SHARED_X, 7.45), (SHARED_X, 5.95), head=False)
-    box(ax, SHARED_X, 5.55, 2.0, 0.8, "× its gate", fill=WEIGHT_FILL, edge=WEIGHT)
-    path(ax, (SHARED_X, 5.15), (SHARED_X, 4.35))
+        picture.line((x, 346), (x, 426))
+        picture.arrow((x - beside, 396), (x - beside, 426), color=MIDDLE, dashed=True)
+        picture.arrow((x, 466), (x, SUM_Y - 22))
+        centred(picture, x, 446, 56, 40, f"×{weight}", fill=PALE, edge=MIDDLE, size=16)
+    picture.line((SHARED_X, 358), (SHARED_X, 426))
+    picture.arrow((SHARED_X, 466), (SHARED_X, SUM_Y - 22))
+    centred(picture, SHARED_X, 446, 120, 40, words["gate"], fill=PALE, edge=MIDDLE)
 
 
-def draw_sum(ax) -> None:
+def draw_sum(picture: Picture, words: dict) -> None:
     """The lower end: the sum, the residual path, the next layer."""
-    box(ax, 8.2, 3.9, 8.4, 0.9, "weighted sum")
-    path(ax, (MAIN_X, 3.45), (MAIN_X, 2.81))
-    plus(ax, MAIN_X, 2.45)
-    path(ax, (RESIDUAL_X, 9.75), (RESIDUAL_X, 2.45), (MAIN_X - 0.36, 2.45))
-    ax.text(RESIDUAL_X + 0.2, 2.72, "residual path", fontsize=SIZE, color=TOKEN, va="bottom")
-    path(ax, (MAIN_X, 2.09), (MAIN_X, 1.45))
-    box(ax, MAIN_X, 0.95, 8.2, 0.9, "to the next of 24 such layers")
+    centred(picture, 410, SUM_Y, 440, 42, words["sum"])
+    picture.arrow((MAIN_X, SUM_Y + 21), (MAIN_X, 612 - PLUS / 2))
+    picture.arrow((RESIDUAL_X, TURN), (RESIDUAL_X, 612), (MAIN_X - PLUS / 2, 612))
+    plus(picture, MAIN_X, 612)
+    picture.text(RESIDUAL_X + 12, 594, words["residual"], color=DARK)
+    picture.arrow((MAIN_X, 612 + PLUS / 2), (MAIN_X, 660))
+    centred(picture, MAIN_X, 682, 430, 42, words["next"].format(**CONFIG))
 
 
-def draw_legend(ax) -> None:
+def draw_legend(picture: Picture, words: dict) -> None:
     """What the lines and boxes mean."""
-    path(ax, (0.2, -0.35), (1.3, -0.35))
-    ax.text(1.5, -0.35, "the token", fontsize=SIZE, va="center")
-    path(ax, (0.2, -1.15), (1.3, -1.15), dashed=True)
-    ax.text(1.5, -1.15, "weights of the router", fontsize=SIZE, va="center")
-    box(ax, 7.6, -0.35, 0.7, 0.5, "", fill=TOKEN)
-    ax.text(8.15, -0.35, "computed", fontsize=SIZE, va="center")
-    box(ax, 7.6, -1.15, 0.7, 0.5, "", fill=SKIPPED, edge=GREY)
-    ax.text(8.15, -1.15, "skipped for this token", fontsize=SIZE, va="center")
+    picture.arrow((10, 740), (66, 740))
+    picture.text(80, 740, words["solid"])
+    picture.arrow((10, 776), (66, 776), color=MIDDLE, dashed=True)
+    picture.text(80, 776, words["dashed"])
+    centred(picture, 350, 740, 36, 24, fill=DARK)
+    picture.text(380, 740, words["computed"])
+    centred(picture, 350, 776, 36, 24, fill=SKIPPED, edge=GREY)
+    picture.text(380, 776, words["skipped"])
 
 
-def main() -> None:
-    """Draw the figure."""
-    plt.rcParams["svg.hashsalt"] = "moe_layer"  # else the names inside the file are random
-    figure = plt.figure(figsize=(6.4, 8.2))
-    ax = figure.add_axes((0, 0, 1, 1))
-    ax.set_xlim(0, 12.7)
-    ax.set_ylim(-1.6, 14.9)
-    ax.axis("off")
-    draw_attention(ax)
-    draw_inputs(ax)
-    draw_experts(ax)
-    draw_weights(ax)
-    draw_sum(ax)
-    draw_legend(ax)
-    file = Path(__file__).with_name("moe_layer.svg")
-    figure.savefig(file, bbox_inches="tight", pad_inches=0.06, facecolor="white", metadata={"Date": None})
-    plt.close(figure)
+def draw(language: str) -> Picture:
+    """The picture in one language."""
+    words = WORDS[language]
+    picture = Picture(776 + SIZE, language, words["title"])
+    draw_attention(picture, words)
+    draw_inputs(picture)
+    draw_experts(picture, words)
+    draw_weights(picture, words)
+    draw_sum(picture, words)
+    draw_legend(picture, words)
+    return picture
 
 
 if __name__ == "__main__":
-    main()
+    write(__file__, draw)

@@ -5,8 +5,11 @@ import signal
 
 import pytest
 
-# One thread: sharing out work this small costs more than the work itself.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from helpers import EMBEDDED_MODEL
+
+# One thread, also in the processes that a test starts: sharing out work this small costs more than the work
+# itself. Read when torch is imported, which is later than this.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # The tests read English sentences, also on a machine that speaks Chinese. A test of the Chinese ones says so.
 os.environ["COURSE_LANG"] = "en"
@@ -24,13 +27,22 @@ def playwright_driver():
         yield playwright
 
 
+@pytest.fixture(scope="session")
+def chat_model():
+    """The embedded model in fp32, and its tokenizer: rounding is then too small to turn a choice round."""
+    from helpers.inference import load  # late: it imports torch, which takes seconds
+
+    model, tokenizer = load(EMBEDDED_MODEL)
+    return model.float(), tokenizer
+
+
 @pytest.fixture
 def both(monkeypatch):
-    """A function: what a call returns in Chinese and in English."""
+    """A function: what a call returns in English and in Chinese."""
 
     def run(function):
         answers = []
-        for language in ("zh", "en"):
+        for language in ("en", "zh"):
             monkeypatch.setenv("COURSE_LANG", language)
             answers.append(function())
         return answers

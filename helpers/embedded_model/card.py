@@ -231,7 +231,7 @@ def measured(results: dict, word: Word) -> dict:
     """What the model can do, as text."""
     margins = results["margins"]
     hardest = min(margins, key=margins.get)
-    entropy = [f"{word(kind)} {value:.3f}" for kind, value in results["entropy"].items()]
+    entropy = [f"{word(kind).capitalize()} {value:.3f}" for kind, value in results["entropy"].items()]
     return {
         "parameters": f"{results['parameters']:,}",
         "few": results["few"],
@@ -240,7 +240,7 @@ def measured(results: dict, word: Word) -> dict:
         "loss": f"{results['held_out_loss']:.3f}",
         "perplexity": f"{results['held_out_perplexity']:.2f}",
         "sampling": sampling_table(results, word),
-        "entropy": ", ".join(entropy),
+        "entropy": word(", ").join(entropy),
         "margin": f"{margins[hardest]:.2f}",
         "margin_question": hardest,
         "margin_count": len(margins),

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from helpers import CourseError
-from helpers.environment.model_config import show
+from helpers.environment.model_config import check_settings, is_quantized, read_settings, show
 from helpers.environment.versions import lowest_versions
 from helpers.language import say
 
@@ -51,3 +51,23 @@ def check_kind(settings: dict, name: str) -> None:
                 version=lowest_versions()["transformers"],
             )
         )
+
+
+def settings_to_load(folder: Path) -> dict:
+    """What the config.json of a model folder says.
+
+    CourseError for what the course does not load: a model that writes no text, a config that makes no sense,
+    and quantized weights.
+    """
+    settings = read_settings(folder / "config.json")
+    check_kind(settings, folder.name)
+    check_settings(settings)
+    if is_quantized(settings, folder):
+        raise CourseError(
+            say(
+                "The weights of {name} are quantized, which the course does not load: "
+                "take the version of the model in bfloat16.",
+                name=folder.name,
+            )
+        )
+    return settings

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import CourseError
-from helpers.environment.model_config import EXPERT_COUNTS, check_settings, is_quantized, read_settings
+from helpers.environment.model_config import EXPERT_COUNTS
 from helpers.environment.model_folder import read_header
-from helpers.environment.model_kind import check_kind
+from helpers.environment.model_kind import settings_to_load
 from helpers.language import say
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -91,17 +91,7 @@ def size_of_folder(folder: str | Path) -> ModelSize:
     either: a config that makes no sense, and quantized weights.
     """
     folder = Path(folder)
-    config = read_settings(folder / "config.json")
-    check_kind(config, folder.name)
-    check_settings(config)
-    if is_quantized(config, folder):
-        raise CourseError(
-            say(
-                "The weights of {name} are quantized, which the course does not load: "
-                "take the version of the model in bfloat16.",
-                name=folder.name,
-            )
-        )
+    config = settings_to_load(folder)
     files = sorted(folder.glob("*.safetensors"))
     experts = next((config[name] for name in EXPERT_COUNTS if config.get(name)), 0)
     chosen = config.get("num_experts_per_tok")

@@ -11,8 +11,9 @@ from helpers.download.compare import compare
 from helpers.download.local_hub import LocalHub
 from helpers.environment import REAL_MODEL
 from helpers.exercises.safetensors_bytes import TENSORS, Example, mistake_in, write_example
-from helpers.exercises.verdict import WrongAnswerError, first_line, paragraph, verdict
+from helpers.exercises.verdict import WrongAnswerError, first_line, verdict
 from helpers.language import say, to_say
+from helpers.terminal import in_a_row
 
 # Exercise 1
 
@@ -254,7 +255,7 @@ def check_one(read_tensor: Callable, example: Example, name: str) -> None:
             shape=TENSORS[name][1],
             count=len(data),
         )
-        raise WrongAnswerError(paragraph(returned, mistake))
+        raise WrongAnswerError(in_a_row(returned, mistake))
 
 
 def compare_shape(shape: object, name: str) -> None:

@@ -11,8 +11,9 @@ from helpers.environment import REAL_MODEL, Gpu, Machine, check, lowest_versions
 from helpers.environment import hardware_checks as hardware
 from helpers.environment.verdicts import Check, Needs
 from helpers.exercises.counting import MIXTRAL_MISTAKES, Mistake, count_mixtral
-from helpers.exercises.verdict import WrongAnswerError, paragraph, verdict
-from helpers.language import say, to_say
+from helpers.exercises.verdict import WrongAnswerError, verdict
+from helpers.language import listed, say, to_say
+from helpers.terminal import in_a_row
 
 BILLION = 10**9
 
@@ -108,7 +109,7 @@ def compare(answer: int, number: str) -> None:
     if answer < right:
         direction = "small"
     too_far = say(TOO_FAR[number, direction], answer=answer)
-    raise WrongAnswerError(paragraph(too_far, *hints_for(answer, number)))
+    raise WrongAnswerError(in_a_row(too_far, *hints_for(answer, number)))
 
 
 def hints_for(answer: int, number: str) -> list[str]:
@@ -185,7 +186,7 @@ def machine_of(answer, otherwise: str) -> Machine:
 def further_failures(machine: Machine, expected: Check | None = None) -> str:
     """The names of the lines, besides the expected one, that fail for the real model; "" if none do."""
     others = [say(line.name) for line in check(machine) if line.verdict == "fail" and line != expected]
-    return ", ".join(sorted(others))
+    return listed(sorted(others))
 
 
 @verdict

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from helpers.exercises.verdict import WrongAnswerError, paragraph, verdict
+from helpers.exercises.verdict import WrongAnswerError, verdict
 from helpers.language import say, to_say
+from helpers.terminal import in_a_row
 
 BYTES = 2  # of a number in bf16
 PIECES = 10  # exercise 2
@@ -408,4 +409,4 @@ def check_equal_reads(tokens) -> str:
     if tokens < right:
         too_far = say("{tokens:,.0f} tokens are too few.", tokens=tokens)
     way = say("Divide what one token reads of the weights by the bytes that one token takes in the cache.")
-    raise WrongAnswerError(paragraph(too_far, way))
+    raise WrongAnswerError(in_a_row(too_far, way))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from helpers.exercises.verdict import WrongAnswerError, verdict
-from helpers.language import say, to_say
+from helpers.language import listed, say, to_say
 
 # Qwen1.5-MoE-A2.7B: config.json
 LAYERS = 24
@@ -357,7 +357,7 @@ def check_common_load(by_kind, common):
     others = [kind for kind in by_kind if kind != "English"]
     missing = [kind for kind in others if kind not in common]
     if missing:
-        raise WrongAnswerError(say("there is no entry for {kinds}.", kinds=", ".join(missing)))
+        raise WrongAnswerError(say("there is no entry for {kinds}.", kinds=listed(missing)))
     english = load_shares(by_kind["English"])
     for kind in others:
         load = load_shares(by_kind[kind])

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 
-from helpers.language import ENGLISH, language, say
+from helpers.language import say
 
 
 class WrongAnswerError(Exception):
@@ -22,14 +22,6 @@ class Outcome:
 
     def _ipython_display_(self) -> None:
         """What IPython calls to show the value of a cell: the sentence has been printed already."""
-
-
-def paragraph(*sentences: str) -> str:
-    """Whole sentences, one behind the other; in Chinese no space stands between them."""
-    between = ""
-    if language() == ENGLISH:
-        between = " "
-    return between.join(sentences)
 
 
 def first_line(error: Exception) -> str:

@@ -10,8 +10,9 @@ from itertools import combinations
 from typing import NamedTuple
 
 from helpers import GB, GIB
-from helpers.exercises.verdict import WrongAnswerError, paragraph, verdict
+from helpers.exercises.verdict import WrongAnswerError, verdict
 from helpers.language import say, to_say
+from helpers.terminal import in_a_row
 
 # Exercise 1
 
@@ -155,7 +156,7 @@ def explain_kv_cache(answers: list[float]) -> str:
         for mistakes in combinations(KV_MISTAKES, size):
             wrong = [kv_cache(case, mistakes) for case in CASES]
             if all(map(is_close, answers, wrong)):
-                return paragraph(*[say(mistake.hint) for mistake in mistakes])
+                return in_a_row(*[say(mistake.hint) for mistake in mistakes])
     return ""
 
 
@@ -198,7 +199,7 @@ def check_kv_cache(function):
         "Begin with one token in one layer: a key and a value for each head that has them; then layers, "
         "tokens and batch."
     )
-    raise WrongAnswerError(paragraph(too_far, begin))
+    raise WrongAnswerError(in_a_row(too_far, begin))
 
 
 # Exercise 2

@@ -2,29 +2,17 @@
 
 from pathlib import Path
 
-from helpers import CourseError
 from helpers.environment import ModelSize, size_from_parameters
-from helpers.environment.model_config import EXPERT_COUNTS, check_settings, is_quantized, read_settings
-from helpers.environment.model_kind import check_kind
+from helpers.environment.model_config import EXPERT_COUNTS
+from helpers.environment.model_kind import settings_to_load
 from helpers.inference.errors import cannot_load
-from helpers.language import say
 
 
 def read_config(model_dir: Path):
     """The config of a model folder; CourseError when it makes no sense, or is that of quantized weights."""
     from transformers import AutoConfig  # imported late: it takes seconds
 
-    settings = read_settings(model_dir / "config.json")
-    check_kind(settings, model_dir.name)
-    check_settings(settings)
-    if is_quantized(settings, model_dir):
-        raise CourseError(
-            say(
-                "The weights of {model} are quantized, which the course does not load: take the version of "
-                "the model in bfloat16.",
-                model=model_dir.name,
-            )
-        )
+    settings_to_load(model_dir)
     try:
         return AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
     except Exception as error:  # whatever a damaged config causes somewhere inside

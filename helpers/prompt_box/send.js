@@ -25,6 +25,7 @@
 
   function onKeyDown(event) {
     if (event.target !== field() || event.key !== "Enter") return;
+    if (event.shiftKey) event.stopPropagation(); // a new line; Notebook 7 would run a cell
     if (event.shiftKey || event.ctrlKey || event.altKey || event.metaKey) return;
     // Chinese input methods take Enter for themselves. Safari says so only by the key code.
     if (event.isComposing || event.keyCode === 229) return;

@@ -15,7 +15,8 @@ from helpers.prompt_box.text_area import TextArea
 
 NOTE = to_say("The prompt box works only while the notebook runs: run this cell to chat.")
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-REPEAT_SECONDS = 1.5
+# Seconds after an answer at which its last updates are sent again: a page is soon back, a slow one later.
+REPEAT_SECONDS = (1.5, 6.0, 24.0)
 WAITING = "…"  # in the bubble of an answer until its first words
 
 
@@ -131,10 +132,11 @@ class View:
             button.disabled = not can_send
 
     def repeat_later(self) -> None:
-        """Send the last updates once more: a page that is just being reloaded misses some, without a word."""
-        repeat = threading.Timer(REPEAT_SECONDS, self._repeat)
-        repeat.daemon = True
-        repeat.start()
+        """Send the last updates again: a page that is just being reloaded misses some, without a word."""
+        for seconds in REPEAT_SECONDS:
+            repeat = threading.Timer(seconds, self._repeat)
+            repeat.daemon = True
+            repeat.start()
 
     def _repeat(self) -> None:
         buttons = (self.send_button, self.stop_button, self.again_button, self.clear_button)

@@ -17,6 +17,7 @@ from helpers.inference import encode_chat
 from helpers.inference.chat import any_of, control_tokens
 from helpers.inference.messages import Message, check_messages
 from helpers.language import say
+from helpers.speed.arguments import check_list, check_whole
 from helpers.speed.measuring import nearest_rank
 from helpers.speed.serving import Server
 
@@ -126,6 +127,7 @@ def check_request(server: Server, messages: Sequence[Message], max_new_tokens: i
 
     CourseError when prompt and answer do not fit into the context, and when a control token is typed.
     """
+    check_whole("max_new_tokens", max_new_tokens, least=1)
     control = any_of(control_tokens(server.tokenizer))
     if any(control.search(message["content"]) for message in check_messages(messages)):
         raise CourseError(
@@ -136,14 +138,14 @@ def check_request(server: Server, messages: Sequence[Message], max_new_tokens: i
         )
     ids = encode_chat(server.tokenizer, messages)["input_ids"][0]  # (tokens,)
     wanted = len(ids) + max_new_tokens
-    if max_new_tokens < 1 or (server.context is not None and wanted > server.context):
+    if server.context is not None and wanted > server.context:
         raise CourseError(
             say(
                 "The conversation has {prompt:,} tokens and {new:,} new ones are wanted, but the model was "
                 "made for {context:,} together: shorten it, or ask for fewer, at least one.",
                 prompt=len(ids),
                 new=max_new_tokens,
-                context=server.context or wanted,
+                context=server.context,
             )
         )
     return len(ids)
@@ -193,14 +195,8 @@ def ask_together(
 
     CourseError as `ask`, and without a question or a client.
     """
-    if not questions or clients < 1:
-        raise CourseError(
-            say(
-                "{questions} questions and {clients} clients: give at least one of each.",
-                questions=len(questions),
-                clients=clients,
-            )
-        )
+    check_list("questions", questions, example="['What is a token?']")
+    check_whole("clients", clients, least=1)
     check_request(server, [{"role": "user", "content": questions[0]}], max_new_tokens)  # loads the tokenizer
     stop = threading.Event()
 

@@ -29,6 +29,14 @@ def failed_launch(exchange: Path, log: str) -> CourseError:
     """The error for a launch in which a node has failed."""
     for file in sorted(exchange.glob("node_*.port")):
         return port_taken(int(file.read_text(encoding="utf-8")))
+    for file in sorted(exchange.glob("node_*.address")):
+        return CourseError(
+            say(
+                "The first node cannot listen on {address}: give an address that it has itself, such as "
+                "127.0.0.1 where all nodes are on this computer.",
+                address=file.read_text(encoding="utf-8"),
+            )
+        )
     codes = exit_codes(exchange)
     killed = [rank for rank, code in codes.items() if code < 0]
     if len(killed) == 1:

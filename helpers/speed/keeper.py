@@ -1,10 +1,12 @@
 """Run a command, and end it with everything that it started as soon as whoever asked for it is gone.
 
-    python -m helpers.speed.keeper COMMAND ...
+    python helpers/speed/keeper.py COMMAND ...
 
 `helpers.speed.processes` starts this program with a pipe as its standard input and holds the other end. A
 pipe is closed when its holder closes it, and also when its holder ends in any way: a notebook kernel that
 was restarted, interrupted or killed leaves no server behind that keeps the memory of a GPU.
+
+It imports nothing of the course, and no torch: it is there in a moment, and takes next to no memory.
 """
 
 import contextlib

@@ -13,14 +13,20 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 from typing import NamedTuple
 
 from helpers import CourseError
+from helpers.inference.generate_options import refused
+from helpers.inference.streaming import OF_OPTIONS, context_tokens
 from helpers.language import say
 from helpers.routing.experiments import seconds_for_a_pass
+from helpers.speed.arguments import check_whole
 
 SECONDS_WITHOUT_A_BAR = 2
 MILLISECONDS = 1000  # in a second
+#: Options of `generate` that would change what is counted.
+OWN = ("streamer", "max_new_tokens", "min_new_tokens", "num_return_sequences")
 
 
 class Run(NamedTuple):
@@ -129,9 +135,12 @@ def measure(
     `before_run()` is called before each run, outside the measured time, and may return more options for
     `generate`, such as a cache that each run needs anew. Greedy unless `generate_options` say otherwise.
 
-    CourseError for fewer than 2 new tokens or 1 run, and if the model ended early.
+    CourseError for fewer than 2 new tokens or 1 run, for what does not fit into the model's context, for
+    options that `generate` refuses, and if the model ended early.
     """
-    check_counts(inputs, new_tokens, runs, warm_up)
+    check_counts(new_tokens, runs, warm_up)
+    check_inputs(model, inputs, new_tokens)
+    check_options(generate_options)
     # A mapping keeps the order: what the caller gives comes last and wins.
     options = {"do_sample": False, **generate_options}
     options["max_new_tokens"] = new_tokens
@@ -149,10 +158,11 @@ def measure(
     return Speed(batch, prompt_tokens, tuple(measured))
 
 
-def check_counts(inputs: Mapping, new_tokens: int, runs: int, warm_up: int) -> None:
-    """CourseError where nothing could be measured."""
-    if "input_ids" not in inputs:
-        raise CourseError(say("There is no prompt to measure with: give inputs with input_ids."))
+def check_counts(new_tokens: int, runs: int, warm_up: int) -> None:
+    """CourseError for numbers with which nothing could be measured."""
+    check_whole("new_tokens", new_tokens, least=1)
+    check_whole("runs", runs, least=1)
+    check_whole("warm_up", warm_up, least=0)
     if new_tokens < 2:
         raise CourseError(
             say(
@@ -161,14 +171,45 @@ def check_counts(inputs: Mapping, new_tokens: int, runs: int, warm_up: int) -> N
                 new_tokens=new_tokens,
             )
         )
-    if runs < 1 or warm_up < 0:
+
+
+def check_inputs(model, inputs: Mapping, new_tokens: int) -> None:
+    """CourseError if there is no prompt, or if the model was not made for so many tokens."""
+    if not isinstance(inputs, Mapping) or "input_ids" not in inputs:
+        raise CourseError(say("There is no prompt to measure with: give inputs with input_ids."))
+    ids = inputs["input_ids"]
+    if getattr(ids, "ndim", None) != 2 or 0 in ids.shape:
         raise CourseError(
             say(
-                "runs={runs} and warm_up={warm_up}: give at least 1 run, and no negative number.",
-                runs=runs,
-                warm_up=warm_up,
+                "input_ids is no tensor of shape (batch, tokens) with a token in it: let the tokenizer make "
+                "it, with return_tensors='pt'."
             )
         )
+    prompt = ids.shape[1]
+    context = context_tokens(model)
+    if context is not None and prompt + new_tokens > context:
+        raise CourseError(
+            say(
+                "The prompt has {prompt:,} tokens and {new:,} new ones are wanted, but the model was made "
+                "for {context:,} together: take a shorter prompt, or fewer new tokens.",
+                prompt=prompt,
+                new=new_tokens,
+                context=context,
+            )
+        )
+
+
+def check_options(generate_options: dict) -> None:
+    """CourseError for an option that `measure` sets itself."""
+    for name in OWN:
+        if name in generate_options:
+            raise CourseError(
+                say(
+                    "measure decides on {name} itself: leave it out; how many tokens are written says "
+                    "new_tokens.",
+                    name=name,
+                )
+            )
 
 
 def with_bar(count: int, seconds: float):
@@ -182,15 +223,20 @@ def with_bar(count: int, seconds: float):
 
 
 def run_once(model, options: dict, clock: Callable[[], float]) -> Run:
-    """Call `generate` once with the clock as its streamer."""
+    """Call `generate` once with the clock as its streamer; CourseError if it refuses, or ends early."""
     import torch  # imported late: it takes seconds
 
     batch = options["input_ids"].shape[0]
     tokens = TokenClock(batch, clock)
     wait_for_gpus(model)
     start = clock()
-    with torch.inference_mode():
-        model.generate(**options, streamer=tokens)
+    try:
+        with torch.inference_mode():
+            model.generate(**options, streamer=tokens)
+    except OF_OPTIONS as error:
+        if tokens.handed_over:
+            raise  # it has begun, so the options are not to blame
+        raise refused(error) from error
     got = sum(count for _, count in tokens.handed_over)
     wanted = options["max_new_tokens"]
     if got < wanted:
@@ -219,12 +265,20 @@ def compare(ways: Mapping[str, Callable[[], float]], rounds: int = 5, seconds: f
 
     A way does a piece of work and returns a time. In turn, because a computer that is slow for a while is
     then slow for all of them. `seconds`: how long it is expected to take; over two, a bar is shown.
-    CourseError without a round.
+    CourseError without a round, and for a way that returns no number.
     """
-    if rounds < 1:
-        raise CourseError(say("rounds={rounds}: give at least 1.", rounds=rounds))
+    check_whole("rounds", rounds, least=1)
     times = {name: [] for name in ways}
     for _ in with_bar(rounds, seconds):
         for name, way in ways.items():
-            times[name].append(way())
+            time_of_way = way()
+            if not isinstance(time_of_way, Real):
+                raise CourseError(
+                    say(
+                        "The way {name} returns {value!r}: let it return the time that it took.",
+                        name=name,
+                        value=time_of_way,
+                    )
+                )
+            times[name].append(time_of_way)
     return {name: statistics.median(measured) for name, measured in times.items()}

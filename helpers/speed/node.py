@@ -1,4 +1,4 @@
-"""torchrun for one node: `python -m helpers.speed.node FOLDER ADDRESS PORT NODES NUMBER PROCESSES`.
+"""torchrun for one node: `python helpers/speed/node.py FOLDER ADDRESS PORT NODES NUMBER PROCESSES`.
 
     torchrun --nnodes NODES --node-rank NUMBER --nproc-per-node PROCESSES
              --master-addr ADDRESS --master-port PORT -m helpers.speed.rank FOLDER
@@ -9,6 +9,7 @@ it beforehand, on ADDRESS only, and torchrun takes the one that is there: `multi
 one for each port, and `master_listen_fd` hands it an open socket (both in PyTorch's documentation).
 """
 
+import errno
 import json
 import socket
 import sys
@@ -42,14 +43,22 @@ def open_store(address: str, port: int) -> TCPStore:
     )
 
 
+def note_failure(folder: Path, error: OSError, address: str, port: str) -> None:
+    """Write down for whoever started this what the first node cannot listen on: the port, or the address."""
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        (folder / "node_0.port").write_text(port, encoding="utf-8")
+    else:
+        (folder / "node_0.address").write_text(address, encoding="utf-8")
+
+
 def main() -> None:
     folder, address, port, nodes, number, processes = sys.argv[1:]
     store = None
     if number == "0":
         try:
             store = open_store(address, int(port))
-        except OSError:
-            Path(folder, f"node_{number}.port").write_text(port, encoding="utf-8")
+        except OSError as error:
+            note_failure(Path(folder), error, address, port)
             raise
     arguments = ["--nnodes", nodes, "--node-rank", number, "--nproc-per-node", processes]
     arguments += ["--master-addr", address, "--master-port", port]

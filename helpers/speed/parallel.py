@@ -10,7 +10,6 @@ lines that several processes print at once get mixed.
 """
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -23,14 +22,16 @@ import psutil  # comes with accelerate and with ipykernel
 from helpers import CourseError
 from helpers.inference.model_folder import weights_bytes
 from helpers.language import say
+from helpers.speed.arguments import check_list, check_whole
 from helpers.speed.failures import failed_launch, late_launch
-from helpers.speed.processes import LOOPBACK, Child, check_port, free_port
+from helpers.speed.processes import LOOPBACK, Child, check_port, free_port, python_file
 from helpers.speed.ways import check_way, read_shape
 
 LAUNCH_PATIENCE = 300  # seconds for a whole launch; a small model takes about ten
 LOOK_AGAIN = 0.1  # seconds between two looks
 FOLLOW = 5  # seconds in which the other nodes notice that one has failed
 QUESTION = "What is a token?"
+NODE = Path(__file__).with_name("node.py")
 CLOSE = 1e-4  # the largest difference of logits that still counts as equal
 
 
@@ -85,19 +86,12 @@ def share_out(
     the log, when a process fails, is killed, or has not finished after `patience` seconds. All processes have
     ended when this returns or raises.
     """
+    check_wishes(ways, processes, nodes, new_tokens)
     folder = Path(model_dir).absolute()
     weights_bytes(folder)
     shape = read_shape(folder)
     for way in ways:
         check_way(shape, way, processes)
-    if processes % len(nodes):
-        raise CourseError(
-            say(
-                "{processes} processes cannot be spread evenly over {nodes} nodes: take a multiple of them.",
-                processes=processes,
-                nodes=len(nodes),
-            )
-        )
     if port is None:
         port = free_port()
     if address == LOOPBACK:
@@ -108,6 +102,22 @@ def share_out(
         with launched(exchange, processes, nodes, address, port) as children:
             wait_for(children, exchange, processes, patience)
         return [read_result(exchange, way, processes, whole_bytes) for way in ways]
+
+
+def check_wishes(ways: Sequence[str], processes: int, nodes: Sequence[Node], new_tokens: int) -> None:
+    """CourseError for what no model can be shared out with."""
+    check_list("ways", ways, example="['tensor', 'pipeline']")
+    check_list("nodes", nodes, example="[Node()]")
+    check_whole("processes", processes, least=1)
+    check_whole("new_tokens", new_tokens, least=1)
+    if processes % len(nodes):
+        raise CourseError(
+            say(
+                "{processes} processes cannot be spread evenly over {nodes} nodes: take a multiple of them.",
+                processes=processes,
+                nodes=len(nodes),
+            )
+        )
 
 
 def write_task(exchange: Path, folder: Path, ways: Sequence[str], new_tokens: int) -> int:
@@ -140,7 +150,7 @@ def launched(
     children: list[Child] = []
     try:
         for number, node in enumerate(nodes):
-            command = [*node.prefix, sys.executable, "-m", "helpers.speed.node", str(exchange)]
+            command = [*node.prefix, *python_file(NODE), str(exchange)]
             command += [address, str(port), str(len(nodes)), str(number), str(processes // len(nodes))]
             child = Child(
                 command,

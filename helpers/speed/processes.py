@@ -11,9 +11,11 @@ from pathlib import Path
 
 from helpers import CourseError
 from helpers.language import say
+from helpers.speed.arguments import check_whole
 
 LOOPBACK = "127.0.0.1"  # programs on other computers cannot reach this address
 COURSE_FOLDER = Path(__file__).parents[2]
+KEEPER = Path(__file__).with_name("keeper.py")
 END_PATIENCE = 30  # seconds for the keeper to end a command, which it does within 5
 
 
@@ -25,7 +27,7 @@ class Child:
         # A file without a name: it is gone with the last program that has it open.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "helpers.speed.keeper", *command],
+            [*python_file(KEEPER), *command],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -73,6 +75,11 @@ class Child:
             self._process.wait()
 
 
+def python_file(file: Path) -> list[str]:
+    """The command that runs a file of this package without the package, whose import takes seconds."""
+    return [sys.executable, "-P", str(file)]  # -P: the folder of the file is no place to import from
+
+
 def environment(variables: dict[str, str]) -> dict[str, str]:
     """The environment of a child: this program's, the course's code, no questions to a hub, `variables`."""
     found = dict(os.environ)
@@ -92,7 +99,8 @@ def free_port() -> int:
 
 
 def check_port(port: int) -> None:
-    """CourseError if nobody can listen on this port of 127.0.0.1."""
+    """CourseError if nobody can listen on this port of 127.0.0.1. Port 0 would become any free one."""
+    check_whole("port", port, least=1)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, else it rests a minute
         try:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from helpers import GB, CourseError, compat
 from helpers.language import say
+from helpers.speed.arguments import check_whole
 
 
 class Card(NamedTuple):
@@ -40,11 +41,24 @@ CARDS = (
 )
 
 
+#: Of a buffer that is so small that one reading takes less time than the clock can tell.
+MOST_READS = 1000
+
+
 def expected_experts(experts: int, chosen: int, batch: int) -> float:
     """How many different experts of a layer `batch` tokens use, if each is chosen equally often.
 
-    `experts` of the layer, of which each token uses `chosen`.
+    `experts` of the layer, of which each token uses `chosen`. CourseError for numbers that no layer has.
     """
+    check_whole("batch", batch, least=1)
+    if not 1 <= chosen <= experts:
+        raise CourseError(
+            say(
+                "A token cannot use {chosen} of {experts} experts: give a number from 1 to all of them.",
+                chosen=chosen,
+                experts=experts,
+            )
+        )
     left_out = (1 - chosen / experts) ** batch  # the probability that no token uses a certain expert
     return experts * (1 - left_out)
 
@@ -73,8 +87,7 @@ class WeightBytes:
 
     def per_step(self, batch: int = 1) -> float:
         """Bytes that one step reads, in which each of `batch` sequences gets a token. CourseError below 1."""
-        if batch < 1:
-            raise CourseError(say("batch={batch}: a step has at least 1 sequence.", batch=batch))
+        check_whole("batch", batch, least=1)
         if self.layers == 0:
             return self.rest
         different = expected_experts(self.experts, self.chosen, batch)
@@ -136,17 +149,20 @@ def read_bandwidth(device="cpu", size: int = 2**28, repeats: int = 5) -> float:
     The fastest, because a limit is asked for, and whatever else runs can only make it slower. On a CPU it is
     that of the threads that PyTorch uses now, and of the processor's cache instead of the memory if `size`
     bytes fit there: so give the size of the model that you compare with. At most half of a GPU's free memory
-    is taken.
+    is taken. CourseError for a device that is not there, and for less than a byte or a try.
     """
     import torch  # imported late: it takes seconds
 
-    device = torch.device(device)
+    check_whole("size", size, least=1)
+    check_whole("repeats", repeats, least=1)
+    device = device_that_is_there(device)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         size = min(size, free // 2)
     numbers = torch.ones(max(1, size // 4), dtype=torch.float32, device=device)  # 4 bytes each
     numbers.sum().item()  # the first time pays for what happens once
-    reads = max(1, 2**28 // numbers.nbytes)  # small ones several times, so that the clock can tell
+    # Small ones are read several times, so that the clock can tell, but tiny ones not for minutes.
+    reads = min(max(1, 2**28 // numbers.nbytes), MOST_READS)
     fastest = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
@@ -155,3 +171,23 @@ def read_bandwidth(device="cpu", size: int = 2**28, repeats: int = 5) -> float:
         total.item()  # waits for a GPU
         fastest = min(fastest, time.perf_counter() - start)
     return reads * numbers.nbytes / fastest
+
+
+def device_that_is_there(name):
+    """The torch.device of this name; CourseError if PyTorch knows none, or finds none here."""
+    import torch  # imported late: it takes seconds
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise CourseError(say("PyTorch knows no device {name}: give cpu or cuda.", name=name)) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CourseError(
+            say(
+                "PyTorch sees {count} CUDA GPUs here, so there is no {name}: measure another device, such as "
+                "cpu.",
+                count=torch.cuda.device_count(),
+                name=name,
+            )
+        )
+    return device

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from helpers import CourseError
 from helpers.inference.placement import SMALL_MODEL, find_placement
-from helpers.language import say
+from helpers.language import listed, say
 from helpers.speed.processes import LOOPBACK, Child, check_port, free_port
 
 PACKAGES = ("fastapi", "uvicorn", "openai")
@@ -147,7 +147,7 @@ def check_packages() -> None:
             say(
                 "Serving needs packages that are not installed here ({missing}): run "
                 "pip install -r requirements.txt in the folder of the course.",
-                missing=", ".join(missing),
+                missing=listed(missing),
             )
         )
 

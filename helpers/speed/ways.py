@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import CourseError
-from helpers.language import say
+from helpers.inference.errors import first_line
+from helpers.language import listed, say
 
 TENSOR = "tensor"
 EXPERTS = "experts"
@@ -37,21 +38,40 @@ def read_shape(model_dir: Path) -> Shape:
     try:
         config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
         return Shape(
-            layers=int(config["num_hidden_layers"]),
-            heads=int(config["num_attention_heads"]),
-            key_value_heads=int(config.get("num_key_value_heads") or config["num_attention_heads"]),
-            experts=int(config["num_experts"]),
-            expert_width=int(config["moe_intermediate_size"]),
+            layers=positive(config, "num_hidden_layers"),
+            heads=positive(config, "num_attention_heads"),
+            key_value_heads=positive(config, "num_key_value_heads", instead="num_attention_heads"),
+            experts=positive(config, "num_experts"),
+            expert_width=positive(config, "moe_intermediate_size"),
         )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except KeyError as error:
         raise CourseError(
             say(
                 "{name} is no folder of a model that can be shared out (its config.json lacks {what}): take "
                 "a mixture-of-experts model such as Qwen1.5-MoE-A2.7B-Chat.",
                 name=model_dir.name,
-                what=str(error).splitlines()[0].strip("'"),
+                what=error.args[0],
             )
         ) from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CourseError(
+            say(
+                "{name} is no folder of a model that can be shared out (its config.json: {words}): take a "
+                "mixture-of-experts model such as Qwen1.5-MoE-A2.7B-Chat.",
+                name=model_dir.name,
+                words=first_line(error),
+            )
+        ) from error
+
+
+def positive(config: dict, name: str, instead: str = "") -> int:
+    """A number of a config, or of its entry `instead` where it is not set; ValueError if it is none."""
+    if instead and config.get(name) is None:
+        return positive(config, instead)
+    value = config[name]
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}")
+    return value
 
 
 def sizes(way: str, processes: int) -> dict[str, int]:
@@ -66,7 +86,9 @@ def sizes(way: str, processes: int) -> dict[str, int]:
 def check_way(shape: Shape, way: str, processes: int) -> None:
     """CourseError, with the numbers, if a model of this shape cannot be shared out so."""
     if way not in WAYS:
-        raise CourseError(say("{way} is no way to share a model: take one of {ways}.", way=way, ways=WAYS))
+        raise CourseError(
+            say("{way} is no way to share a model: take one of {ways}.", way=way, ways=listed(WAYS))
+        )
     if processes < 2:
         raise CourseError(
             say("{processes} process shares nothing: take at least 2 processes.", processes=processes)

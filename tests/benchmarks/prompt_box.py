@@ -7,8 +7,9 @@ Each pair runs both, in turns, for the same number of tokens on the same prompt.
 """
 
 import argparse
-import statistics
 import time
+
+from bars import held_against
 
 from helpers import choose_model
 from helpers.inference import encode_chat, load
@@ -72,14 +73,7 @@ def main() -> int:
         ratios.append(bare / through_box)
         print(f"pair {number + 1}: bare {bare:.2f} s, box {through_box:.2f} s")
 
-    ratio = statistics.median(ratios)
-    rounded = sorted(round(one, 3) for one in ratios)
-    print(f"speed through the box / bare speed: median {ratio:.3f} of {rounded}")
-    if ratio < BAR:
-        print(f"bar {BAR}: NOT reached")
-        return 1
-    print(f"bar {BAR}: reached")
-    return 0
+    return held_against(BAR, ratios, "speed through the box / bare speed", digits=3)
 
 
 if __name__ == "__main__":

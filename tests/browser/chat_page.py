@@ -32,6 +32,14 @@ HOLD_BACK = """() => {
     };
 }"""
 
+# A tab that is closed is gone, unless there is something to save.
+CLOSED_OR_ASKED = "!document.querySelector('.jp-NotebookPanel') || document.querySelector('.jp-Dialog')"
+
+# What JupyterLab shows where it knows no widget of this name.
+NO_BOX = "Error displaying widget: model not found"
+BOX_OR_NONE = """message => document.querySelector('.chat-user')
+    || document.querySelector('.jp-Notebook')?.innerText.includes(message)"""
+
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
 
 
@@ -45,7 +53,12 @@ class NotebookPage:
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("dialog", self.refuse)
         self.page.set_default_timeout(PATIENCE)
-        self.page.goto(address)
+        self.address = address
+        self.go()
+
+    def go(self):
+        """Load the page anew, with no tab in it but the notebook's."""
+        self.page.goto(self.address)
         self.wait_until("window.jupyterapp?.shell.currentWidget?.context?.isReady")
 
     def refuse(self, dialog):
@@ -72,6 +85,16 @@ class NotebookPage:
 
     def save(self):
         self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+
+    def close_tab(self):
+        """Close the tab of the notebook; its kernel goes on. If JupyterLab asks about changes, save them."""
+        tab = self.page.locator(".jp-NotebookPanel")
+        question = self.page.locator(".jp-Dialog .jp-mod-accept")
+        self.command("application:close")
+        self.wait_until(CLOSED_OR_ASKED)
+        if question.count():
+            question.click()
+        tab.wait_for(state="detached")
 
     def run_all(self):
         self.wait_until(f"{KERNEL}?.status === 'idle'")
@@ -114,6 +137,40 @@ class ChatPage(NotebookPage):
     def run_all(self):
         super().run_all()
         self.page.locator(".chat").wait_for()
+
+    def is_ready(self):
+        """Whether a question can be asked: not so where a test has failed during an answer."""
+        can_send = self.page.locator(".chat-send:not([disabled])").count() == 1
+        is_asked = self.page.locator(".jp-Dialog").count() > 0
+        return can_send and not is_asked
+
+    def begin_again(self):
+        """A new page with a new box, so that a test that failed does not fail the next ones."""
+        self.go()
+        self.run_all()
+        self.until_done()
+
+    def reload(self):
+        self.page.reload()
+        self.wait_for_the_old_box()
+
+    def open_tab(self, name):
+        """Open a notebook whose tab was closed."""
+        self.command("docmanager:open", {"path": name})
+        self.wait_for_the_old_box()
+
+    def wait_for_the_old_box(self):
+        """Wait for the box of a kernel that went on, with its bubbles, in a page that has just been loaded.
+
+        On a busy machine JupyterLab sometimes looks for the box before the kernel has told it what widgets
+        there are, and says so in its place for good. A learner then loads the page once more; so does this.
+        """
+        for _ in range(5):
+            self.wait_until(BOX_OR_NONE, NO_BOX)
+            if self.page.locator(".chat-user").count():
+                return
+            self.page.reload()
+        raise AssertionError(f"{NO_BOX}, five times")
 
     @property
     def entry(self):

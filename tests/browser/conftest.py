@@ -164,3 +164,14 @@ def screenshot():
             locator.screenshot(path=ROOT / "images" / f"{name}.png")
 
     return take
+
+
+@pytest.fixture
+def chat(opened):
+    """The page that a module has `opened`, with no text in its entry and no conversation."""
+    if not opened.is_ready():  # a test before has failed, and this one shall not fail with it
+        opened.begin_again()
+    opened.entry.fill("")
+    if opened.answers():
+        opened.clear()
+    return opened

@@ -9,10 +9,9 @@ HERE = Path(__file__).parent
 SETUP = f"import sys; sys.path.insert(0, {str(HERE)!r})\nimport fake_routing"
 TEXT = "What is a 词元 ? <b>bold</b> <img/src=x/onerror=window.hacked=1>"
 
-# As in notebook 06, on the embedded model and in Chinese.
-CHINESE = """
+# As in notebook 06, on the embedded model.
+REAL = """
 import os
-os.environ["COURSE_LANG"] = "zh"
 from helpers import EMBEDDED_MODEL, inference
 from helpers.routing import Explorer, RoutingRecorder
 model, tokenizer = inference.load(EMBEDDED_MODEL)
@@ -22,6 +21,11 @@ def route_text(text):
         model(**tokenizer(text, return_tensors="pt"))
     return recorder.routing
 
+os.environ["COURSE_LANG"] = "en"
+Explorer(route_text, tokenizer, "What is a mixture of experts?").add_class("english")
+"""
+CHINESE = """
+os.environ["COURSE_LANG"] = "zh"
 Explorer(route_text, tokenizer, "什么是词元？").add_class("chinese")
 """
 
@@ -90,8 +94,18 @@ def test_another_text_and_none(page):
     page.get_by_text("There is no text: type some words above").wait_for()
 
 
+def test_embedded_model(notebook, page, screenshot):
+    """Last: it puts another explorer into the page."""
+    notebook.show_only_the_notebook(760)
+    notebook.run_in_cell(1, REAL)
+    explorer = page.locator(".english")
+    explorer.get_by_role("button", name="mixture").click()
+    explorer.get_by_text("mixture', layer 0").wait_for()
+    screenshot(explorer, "06_explorer")
+
+
 def test_in_chinese(notebook, page, screenshot):
-    """Last: it puts another explorer into the page, with the embedded model."""
+    """Also last: on the embedded model of the test before, in the same kernel."""
     notebook.show_only_the_notebook(1200)
     notebook.run_in_cell(1, CHINESE)
     explorer = page.locator(".chinese")

@@ -30,14 +30,6 @@ def opened(lab, browser):
     chat.page.close()
 
 
-@pytest.fixture
-def chat(opened):
-    opened.entry.fill("")
-    if opened.answers():
-        opened.clear()
-    return opened
-
-
 def test_the_box_is_labelled_for_screen_readers(chat):
     chat.page.locator(".chat[lang=en]").wait_for()
     chat.page.get_by_role("group", name="Chat with the model").wait_for()
@@ -182,8 +174,7 @@ def test_box_and_stream_survive_a_reload(chat):
     chat.save()
     chat.send("forever")
     chat.wait_for_answer("^0 1")
-    chat.page.reload()
-    chat.page.locator(".chat-user").first.wait_for()
+    chat.reload()
     assert chat.answer(0) == "before"
     chat.wait_for_growth()
     chat.stop()
@@ -193,10 +184,8 @@ def test_box_and_stream_survive_a_reload(chat):
 def test_box_and_stream_survive_a_closed_tab(chat):
     chat.send("forever")
     chat.wait_for_answer("^0 1")
-    chat.command("application:close")
-    chat.page.locator(".chat").wait_for(state="detached")
-    chat.command("docmanager:open", {"path": "chat.ipynb"})
-    chat.page.locator(".chat-user").first.wait_for()
+    chat.close_tab()
+    chat.open_tab("chat.ipynb")
     chat.wait_for_growth()
     chat.stop()
     assert chat.ask("echo back") == "back"
@@ -287,12 +276,40 @@ def test_a_chinese_box(chat, screenshot):
         "bubbles => bubbles.map(e => (e.querySelector('[lang]') ?? e.closest('[lang]')).lang)"
     )
     assert languages == ["zh-CN", "zh-CN", "en", "en"]
+    chat.show_only_the_notebook(660)
+    screenshot(box, "05_prompt_box_zh")
     box.get_by_text("设置").click()
     box.get_by_role("slider", name="温度").wait_for()
-    chat.show_only_the_notebook(1200)
-    screenshot(box, "05_prompt_box_zh")
     chat.show_only_the_notebook(390, height=1100)
     for slider in box.locator("[role=slider]").all():
         track = slider.locator("xpath=../../..").bounding_box()
         assert track["width"] > 100, "there is room to move it"
     screenshot(box, "05_prompt_box_zh_narrow")
+
+
+STRIP = """
+import os
+os.environ["COURSE_LANG"] = {language!r}
+box = PromptBox(box.model, box.tokenizer, show_routing=True)
+box.temperature.value = 0
+box.view.root.add_class("strip-{language}")
+box
+"""
+
+
+@pytest.mark.parametrize(
+    "language, question, line, name",
+    [
+        ("en", "What is an expert?", "First expert of each token", "05_routing_strip"),
+        ("zh", "什么是专家？", "首选专家", "05_routing_strip_zh"),
+    ],
+)
+def test_a_strip_under_an_answer(chat, screenshot, language, question, line, name):
+    """Also last, in the same kernel: the tokens of an answer in the colours of their experts."""
+    chat.show_only_the_notebook(660)
+    chat.run_in_cell(1, STRIP.format(language=language))
+    box = chat.page.locator(f".chat.strip-{language}")
+    box.wait_for()
+    chat.ask(question)
+    box.get_by_text(line).wait_for()
+    screenshot(box, name)

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import requests
-from spoken_chinese import require_chinese
+from chinese_text import check_chinese
 from stage import MODEL_ID, SHARD
 from test_explain import FAULTS, STOPPED
 
@@ -36,7 +36,7 @@ def run(*arguments) -> None:
 def test_what_the_command_says(local_hub, folder, in_both, tmp_path, action):
     english, chinese = in_both(run, action, MODEL_ID, "--cache-dir", tmp_path / "cache")
     free = re.compile(r"[\d.]+ [MGT]B\n$")  # on the disk: it may change in between
-    require_chinese(free.sub("", english), free.sub("", chinese), str(folder))
+    check_chinese(free.sub("", english), free.sub("", chinese), str(folder))
 
 
 def test_the_plan_of_what_is_not_here(local_hub, in_both, tmp_path):
@@ -53,18 +53,18 @@ def test_a_changed_time_is_told(folder, in_both):
         verify(folder)
 
     english, chinese = in_both(touched)
-    require_chinese(english, chinese)
+    check_chinese(english, chinese)
     assert "计算了 1 个文件的哈希" in chinese
 
 
 def test_help(in_both):
     english, chinese = in_both(run, "--help")
-    require_chinese(english, chinese, " ".join(["plan", "download", "verify"]))
+    check_chinese(english, chinese, " ".join(["plan", "download", "verify"]))
     assert chinese.startswith("用法：python -m helpers.download [-h]")
 
 
 def test_the_embedded_model(in_both):
-    require_chinese(*in_both(run, "verify", "embedded"), str(EMBEDDED_MODEL))
+    check_chinese(*in_both(run, "verify", "embedded"), str(EMBEDDED_MODEL))
 
 
 WRONG_ARGUMENTS = [
@@ -89,7 +89,7 @@ WRONG_ARGUMENTS = [
 
 @pytest.mark.parametrize("arguments", WRONG_ARGUMENTS, ids=" ".join)
 def test_what_the_command_refuses(local_hub, in_both, arguments):
-    require_chinese(*in_both(run, *arguments), *arguments, "plan, download, verify")
+    check_chinese(*in_both(run, *arguments), *arguments, "plan, download, verify")
 
 
 # Faults of the disk, the connection and the hub
@@ -112,7 +112,7 @@ def test_every_fault(in_both, monkeypatch, error, proxy):
 
     english, chinese = in_both(fail)
     if english != str(error):  # a fault of the program itself stays what it is
-        require_chinese(english, chinese, *sorted(filter(None, quoted), key=len, reverse=True))
+        check_chinese(english, chinese, *sorted(filter(None, quoted), key=len, reverse=True))
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 407, 408, 410, 429, 451, 500, 503, 511])
@@ -121,7 +121,7 @@ def test_every_answer_of_the_hub(in_both, status):
         fault = of_status_number(status)
         return f"{fault.cause}\n{fault.cure.in_python}\n{fault.cure.with_flags}"
 
-    require_chinese(*in_both(words))
+    check_chinese(*in_both(words))
 
 
 ADDRESSES = ["http://no-such-host.invalid", "http://127.0.0.1:9", "http://127.0.0.1:port"]
@@ -137,20 +137,20 @@ def test_no_connection(in_both, monkeypatch, variable, address):
     monkeypatch.setattr(
         requests.utils, "get_environ_proxies", lambda url: {"http": os.environ.get("http_proxy")}
     )
-    require_chinese(*in_both(network.connect))
+    check_chinese(*in_both(network.connect))
 
 
 def test_no_answer_in_time(in_both):
     for variable in ("MODELSCOPE_ENDPOINT", "http_proxy"):
         stop = network.Address("http", "hub.example", 80, variable)
         for error in (None, OSError(101, "Network is unreachable"), ConnectionRefusedError()):
-            require_chinese(*in_both(lambda stop=stop, error=error: str(network.no_connection(stop, error))))
+            check_chinese(*in_both(lambda stop=stop, error=error: str(network.no_connection(stop, error))))
 
 
 def test_the_copy_on_disk_is_used_without_network(folder, in_both, monkeypatch, tmp_path):
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:9")
     english, chinese = in_both(download, MODEL_ID, cache_dir=tmp_path / "cache")
-    require_chinese(english, chinese)
+    check_chinese(english, chinese)
     assert "。改用磁盘上的副本。" in chinese
 
 
@@ -171,14 +171,14 @@ def test_lists_that_are_refused(local_hub, in_both, tmp_path, monkeypatch, chang
     entries = local_hub.file_list()
     entries.append({"Path": "more", "Size": 1, "Sha256": "0" * 64} | change)
     monkeypatch.setattr(local_hub, "file_list", lambda: entries)
-    require_chinese(*in_both(run, "plan", MODEL_ID, "--cache-dir", tmp_path / "cache"))
+    check_chinese(*in_both(run, "plan", MODEL_ID, "--cache-dir", tmp_path / "cache"))
 
 
 def test_too_small_a_disk(local_hub, in_both, tmp_path, monkeypatch):
     small = shutil.disk_usage(tmp_path)._replace(free=200_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: small)
     english, chinese = in_both(run, "plan", MODEL_ID, "--cache-dir", tmp_path / "cache")
-    require_chinese(english, chinese)
+    check_chinese(english, chinese)
     assert chinese == "还要下载 0.30 MB，磁盘只剩 0.20 MB：加上 --cache-dir /another/disk。\n"
 
 
@@ -197,14 +197,14 @@ def test_a_damaged_file(folder, in_both, change):
         else:
             index = folder / "model.safetensors.index.json"
             index.write_text(json.dumps({"weight_map": {"no.such.tensor": SHARD}}))
-        require_chinese(*in_both(check, folder, known.files))
-    require_chinese(*in_both(verify, folder))
+        check_chinese(*in_both(check, folder, known.files))
+    check_chinese(*in_both(verify, folder))
 
 
 def test_folders_from_elsewhere(local_hub, source, in_both, tmp_path):
     mine = tmp_path / "mine"
     shutil.copytree(source, mine)
-    require_chinese(*in_both(verify, mine))  # no tokenizer
+    check_chinese(*in_both(verify, mine))  # no tokenizer
     (mine / "tokenizer.json").write_text("{}")
 
     def adopted(model_id: str | None) -> None:
@@ -212,15 +212,15 @@ def test_folders_from_elsewhere(local_hub, source, in_both, tmp_path):
         verify(mine, model_id=model_id)
 
     for model_id in (MODEL_ID, None, "somebody/unknown"):
-        require_chinese(*in_both(adopted, model_id))
+        check_chinese(*in_both(adopted, model_id))
     (mine / manifest.NAME).unlink()
     (mine / SHARD).unlink()
-    require_chinese(*in_both(verify, mine, model_id=MODEL_ID))
-    require_chinese(*in_both(verify, mine))
-    require_chinese(*in_both(verify, tmp_path / "nowhere"))
-    require_chinese(*in_both(require_model, mine, ["config.json", "pytorch_model.bin"]))
-    require_chinese(*in_both(locate, str(mine), "master"))
-    require_chinese(*in_both(run, "plan", mine))
+    check_chinese(*in_both(verify, mine, model_id=MODEL_ID))
+    check_chinese(*in_both(verify, mine))
+    check_chinese(*in_both(verify, tmp_path / "nowhere"))
+    check_chinese(*in_both(require_model, mine, ["config.json", "pytorch_model.bin"]))
+    check_chinese(*in_both(locate, str(mine), "master"))
+    check_chinese(*in_both(run, "plan", mine))
 
 
 def test_a_repair_is_told(folder, in_both):
@@ -229,13 +229,13 @@ def test_a_repair_is_told(folder, in_both):
         verify(folder, repair=True)
 
     english, chinese = in_both(repaired)
-    require_chinese(english, chinese)
+    check_chinese(english, chinese)
     assert f"有误，重新下载：{SHARD}" in chinese
 
 
 def test_the_advice_in_a_terminal_names_flags(folder, in_both, monkeypatch):
     (folder / SHARD).unlink()
-    require_chinese(*in_both(run, "verify", folder))
+    check_chinese(*in_both(run, "verify", folder))
     for language in LANGUAGES:
         monkeypatch.setenv("COURSE_LANG", language)
         with pytest.raises(DownloadError) as error:
@@ -250,20 +250,20 @@ def test_the_advice_in_a_terminal_names_flags(folder, in_both, monkeypatch):
 def test_the_bar_says_why_no_byte_comes(local_hub, in_both, tmp_path, monkeypatch):
     place = locate(MODEL_ID, "master", tmp_path / "cache")
     bar = TransferBar(place, [manifest.ModelFile(SHARD, 100, "0" * 64)])
-    require_chinese(*in_both(bar.explanation, 5))
+    check_chinese(*in_both(bar.explanation, 5))
     bar.resuming.add(SHARD)
-    require_chinese(*in_both(bar.explanation, 5))
+    check_chinese(*in_both(bar.explanation, 5))
     bar.resuming.clear()
     holder = locks.Holder(123, "python -m helpers.download", 7200)
     monkeypatch.setattr("helpers.download.transfer.other_holder", lambda place, files: holder)
     english, chinese = in_both(bar.explanation, 5)
-    require_chinese(english, chinese)
+    check_chinese(english, chinese)
     assert chinese == "正在等待进程 123（python -m helpers.download，已运行 2 小时）"
 
 
 @pytest.mark.parametrize("seconds", [1, 130, 7200])
 def test_times(in_both, seconds):
-    require_chinese(*in_both(time_text, seconds))
+    check_chinese(*in_both(time_text, seconds))
 
 
 def test_who_holds_a_lock(in_both, tmp_path):
@@ -274,11 +274,11 @@ def test_who_holds_a_lock(in_both, tmp_path):
         locks.Holder(123, "python -m helpers.download", 90),
     ]
     for holder in holders:
-        require_chinese(*in_both(locks.describe, holder, tmp_path / "a.lock"))
+        check_chinese(*in_both(locks.describe, holder, tmp_path / "a.lock"))
 
 
 # What is shown in notebook 03
 
 
 def test_the_stored_list_speaks_about_itself(in_both):
-    require_chinese(*in_both(lambda: f"{stored_file_list().complete}\n{stored_file_list().compared}"))
+    check_chinese(*in_both(lambda: f"{stored_file_list().complete}\n{stored_file_list().compared}"))

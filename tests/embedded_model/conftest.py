@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 
 from helpers import EMBEDDED_MODEL
 from helpers.embedded_model import measure
@@ -11,11 +10,8 @@ from helpers.embedded_model import measure
 
 @pytest.fixture(scope="session")
 def loaded():
-    """Model and tokenizer. Two threads at most: a small model is slower with many."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(2, before))
-    yield measure.load(EMBEDDED_MODEL)
-    torch.set_num_threads(before)
+    """Model and tokenizer."""
+    return measure.load(EMBEDDED_MODEL)
 
 
 @pytest.fixture(scope="session")

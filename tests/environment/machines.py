@@ -2,25 +2,15 @@
 
 from dataclasses import replace
 
+from rented_machine import RENTED, RTX_3090
+
 from helpers import GB, GIB
 from helpers.environment import Gpu, Machine, check, lowest_versions, requirements
 from helpers.environment.model_folder import FolderState
 
-RTX_3090 = Gpu("NVIDIA GeForce RTX 3090", 24 * GIB, 8.6)
 PACKAGES = lowest_versions()
 
-AUTODL = Machine(
-    packages=PACKAGES | {"torch": "2.9.1"},
-    torch_cuda="12.8",
-    gpus=(RTX_3090, RTX_3090),
-    driver="580.82.07",
-    ram=64 * GIB,
-    free_disk=49 * GB,
-    autodl=True,
-    mirror="tsinghua mirror",
-    jupyterlab="4.4.5",
-    lab_widgets="5.0.15",
-)
+AUTODL = replace(RENTED, packages=PACKAGES | {"torch": "2.9.1"})
 LAPTOP = Machine(
     packages=PACKAGES, ram=16 * GIB, free_disk=200 * GB, jupyterlab="4.6.6", lab_widgets="5.0.16"
 )

@@ -33,15 +33,16 @@ for package in requirements():
     NAMES |= set(package.split("-"))
 
 
-def in_the_tongue_of_the_reader(described):
-    """A described machine, of which the probes would have spoken Chinese too."""
+def in_no_language(described):
+    """A described machine without the words of the probes, which speak the language of the reader."""
     changes = {}
     for name in ("gpu_problem", "gpu_remedy", "gpu_holders"):
         if getattr(described, name):
-            changes[name] = "探测的结果。"
+            changes[name] = "…"
     cards = []
     for card in described.gpus:
-        name = card.name.replace("a card", "GPU").replace(", slice of 40 GB", "，40 GB 切片")
+        name = card.name.replace("a card", "GPU").replace(", slice of 40 GB", " (40 GB)")
+        name = name.replace("NVIDIA GeForce", "NVIDIA")  # three names in a row would look like English
         cards.append(replace(card, name=name))
     return replace(described, gpus=tuple(cards), **changes)
 
@@ -54,9 +55,9 @@ def table_of(described, model, capsys):
 @pytest.mark.parametrize("name", MACHINES)
 def test_the_table(name, both, capsys):
     described, model, _ = MACHINES[name]
-    spoken = in_the_tongue_of_the_reader(described)
-    chinese, english = both(lambda: table_of(spoken, model, capsys))
-    check_chinese(chinese, english)
+    spoken = in_no_language(described)
+    english, chinese = both(lambda: table_of(spoken, model, capsys))
+    check_chinese(english, chinese)
     words = set(re.findall(r"(?<![\w.=-])[a-z]{3,}(?![\w.-])", without_commands(chinese)))
     assert words <= NAMES, words - NAMES
 
@@ -64,7 +65,7 @@ def test_the_table(name, both, capsys):
 @pytest.mark.parametrize("name", MACHINES)
 def test_language_changes_no_verdict(name, both):
     described, model, _ = MACHINES[name]
-    chinese, english = both(lambda: check(described, model))
+    english, chinese = both(lambda: check(described, model))
     for one, other in zip(chinese, english, strict=True):
         assert (one.name, one.verdict, one.slow) == (other.name, other.verdict, other.slow)
         assert bool(one.repair) == bool(other.repair)
@@ -85,16 +86,16 @@ def test_sentences_of_the_rule_on_random_machines(both):
     generator = random.Random(33)
     for _ in range(60):
         memory = random_memory(generator)
-        chinese, english = both(lambda memory=memory: decide(REAL_MODEL, memory))
-        check_chinese(chinese.sentence, english.sentence)
+        english, chinese = both(lambda memory=memory: decide(REAL_MODEL, memory))
+        check_chinese(english.sentence, chinese.sentence)
         assert replace(chinese, sentence="", then=None) == replace(english, sentence="", then=None)
 
 
 @pytest.mark.parametrize("state", ["gone", "incomplete", "unreadable"])
 def test_a_download_that_is_not_whole(state, both):
     described = replace(AUTODL, download=FolderState(state), free_disk=10**9)
-    chinese, english = both(lambda: check_lines(described)["model disk"].repair)
-    check_chinese(chinese, english)
+    english, chinese = both(lambda: check_lines(described)["model disk"].repair)
+    check_chinese(english, chinese)
     assert "python -m helpers.download download" in chinese
 
 
@@ -108,17 +109,17 @@ def programs(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("says", "next_step"), FAILURES)
 def test_nvidia_smi_is_quoted_and_the_next_step_is_the_same(says, next_step, programs, both):
     fake_gpus(programs, [], says=says, code=255)
-    chinese, english = both(read_gpus)
+    english, chinese = both(read_gpus)
     assert says.splitlines()[0] in chinese.problem
     assert CHINESE.search(chinese.problem)
-    check_chinese(chinese.remedy, english.remedy)
+    check_chinese(english.remedy, chinese.remedy)
 
 
 @pytest.mark.parametrize("script", ["exit 3", "kill -11 $$", "exit 0", "exec sleep 20"])
 def test_nvidia_smi_that_says_nothing(script, programs, both):
     fake_nvidia_smi(programs, script)
-    chinese, english = both(lambda: read_gpus(seconds=0.5))
-    check_chinese(chinese.problem, english.problem)
+    english, chinese = both(lambda: read_gpus(seconds=0.5))
+    check_chinese(english.problem, chinese.problem)
     assert bool(chinese.remedy) == bool(english.remedy)
 
 
@@ -126,15 +127,15 @@ def test_nvidia_smi_that_says_nothing(script, programs, both):
 def test_hidden_gpus(setting, programs, both, monkeypatch):
     fake_gpus(programs, [CARD])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
-    chinese, english = both(read_gpus)
-    check_chinese(chinese.problem, english.problem)
+    english, chinese = both(read_gpus)
+    check_chinese(english.problem, chinese.problem)
 
 
 @pytest.mark.parametrize("apps", ["", "4711, /usr/bin/train, 17408 MiB"])
 def test_holders(apps, programs, both):
     fake_gpus(programs, [], apps=apps)
-    chinese, english = both(lambda: gpu_holders(root=str(programs)))
-    check_chinese(chinese, english)
+    english, chinese = both(lambda: gpu_holders(root=str(programs)))
+    check_chinese(english, chinese)
 
 
 def test_versions(both, capsys):
@@ -152,11 +153,11 @@ def help_of(capsys):
 
 
 def test_help(both, capsys):
-    chinese, english = both(lambda: help_of(capsys))
+    english, chinese = both(lambda: help_of(capsys))
     assert english.startswith("usage: python -m helpers.environment")
     assert "show this help message and exit" in english
     assert chinese.startswith("用法：python -m helpers.environment")
-    check_chinese(chinese, english)
+    check_chinese(english, chinese)
 
 
 REFUSED = ["huge", "reel", "somebody/else", "/no/such/folder", "https://example.org/x", "", "a.bin", "empty"]

@@ -102,7 +102,7 @@ def printed(capsys, monkeypatch, edition):
     without_gpus = MACHINES["no-GPU start on AutoDL, real model"][0]
     with_the_model = replace(AUTODL, download=FolderState("complete"))
     kernel = Holder(
-        4711, say("the kernel of {notebook}", notebook="02_vram.ipynb"), "17408 MiB", is_kernel=True
+        4711, say("the kernel of {notebook}", notebook="04_inference.ipynb"), "17408 MiB", is_kernel=True
     )
     monkeypatch.setattr(holders, "read_holders", lambda *_: [kernel])
     stream = SimpleNamespace(

@@ -13,7 +13,6 @@ def model():
     import transformers  # imported late: it takes seconds
 
     transformers.logging.disable_progress_bar()
-    torch.set_num_threads(1)
     return transformers.AutoModelForCausalLM.from_pretrained(EMBEDDED_MODEL, dtype=torch.bfloat16)
 
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 from answers import assert_right, assert_wrong
+from rented_machine import RENTED, RTX_3090
 
 from helpers import GB, GIB
-from helpers.environment import REAL_MODEL, Gpu, Machine, lowest_versions
+from helpers.environment import REAL_MODEL
 from helpers.exercises.counting import MIXTRAL_MISTAKES, PARTS, count_mixtral
 from helpers.exercises.environment import (
     ACTIVATED,
@@ -17,20 +18,6 @@ from helpers.exercises.environment import (
     check_smallest_card,
 )
 
-RTX_3090 = Gpu("NVIDIA GeForce RTX 3090", 24 * GIB, 8.6)
-RENTED = Machine(
-    packages=lowest_versions(),
-    torch_cuda="12.8",
-    gpus=(RTX_3090, RTX_3090),
-    driver="580.82.07",
-    ram=64 * GIB,
-    free_disk=49 * GB,
-    autodl=True,
-    disk="data disk",
-    mirror="tsinghua mirror",
-    jupyterlab="4.4.5",
-    lab_widgets="5.0.15",
-)
 RIGHT = count_mixtral()
 BROKEN = replace(RENTED, driver="570.124.06", torch_cuda="13.0")
 REPAIRED = replace(BROKEN, torch_cuda="12.6")

@@ -177,4 +177,4 @@ def test_what_it_says_in_chinese(sentence, monkeypatch):
     values["user"] = "root"
     english = start.say(sentence, **values)
     monkeypatch.setenv("COURSE_LANG", "zh")
-    check_chinese(start.say(sentence, **values), english)
+    check_chinese(english, start.say(sentence, **values))

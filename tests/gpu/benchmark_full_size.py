@@ -107,6 +107,23 @@ def read_started(file: Path, conditions: dict) -> dict:
     return record
 
 
+def unusable(file: Path) -> str:
+    """Why the results cannot be written to this file, found out before hours of measuring; "" if they can."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.with_suffix(".part").touch()
+        file.with_suffix(".part").unlink()
+        if file.is_file():
+            json.loads(file.read_text(encoding="utf-8"))["steps"].items()
+    except OSError as error:
+        return f"Nothing can be written to {file} ({error.strerror}): name another file with --out."
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return f"{file} is no result file of this benchmark, and stays as it is: name another with --out."
+    if file.is_dir():
+        return f"{file} is a folder: name a file in it with --out."
+    return ""
+
+
 def write(file: Path, record: dict) -> None:
     """Write the whole file or nothing of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -194,6 +211,7 @@ def main() -> int:
     sizes = full_sizes()
     if options.tiny:
         sizes = tiny_sizes()
+        torch.set_num_threads(1)  # sharing out work this small costs more than the work itself
     if reason := refusal(sizes, options.device):
         print(reason, file=sys.stderr)
         return 1
@@ -203,6 +221,9 @@ def main() -> int:
     conditions = {**describe(options.device), "gpus": torch.cuda.device_count(), "sizes": sizes.name}
     conditions["models"] = speed_steps.model_facts(sizes)
     file = options.out or file_for(conditions["gpu"])
+    if reason := unusable(file):
+        print(reason, file=sys.stderr)
+        return 1
     record = read_started(file, conditions)
     try:
         run_steps(Bench(sizes, options.device), record, file, options.steps, options.minutes)

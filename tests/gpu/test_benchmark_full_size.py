@@ -10,7 +10,7 @@ import accelerate
 import pytest
 import speed_steps
 import torch
-from benchmark_full_size import STEPS, file_for, is_finished, refusal, run_vllm
+from benchmark_full_size import STEPS, file_for, is_finished, refusal, run_vllm, unusable
 from full_size_models import device_map_for, empty_model, full_sizes, random_model, split_model, tiny_sizes
 from speed_steps import Bench, attempt, decode, prefill, row, skipped
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -136,6 +136,17 @@ def test_times_of_a_cpu_never_become_results_by_themselves():
     run = call("--tiny", "--device", "cpu")
     assert run.returncode == 1
     assert run.stderr.startswith("Times of a tiny model or of a CPU are no results")
+
+
+def test_a_file_that_cannot_take_results_is_refused_before_anything_is_measured(tmp_path):
+    (tmp_path / "notes.json").write_text("[]")
+    (tmp_path / "text.txt").write_text("my notes")
+    for name in ("notes.json", "text.txt"):
+        assert "is no result file of this benchmark, and stays as it is" in unusable(tmp_path / name)
+    assert unusable(tmp_path) == f"{tmp_path} is a folder: name a file in it with --out."
+    assert "Nothing can be written to" in unusable(tmp_path / "text.txt" / "results.json")
+    assert unusable(tmp_path / "new" / "results.json") == ""
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["new", "notes.json", "text.txt"]
 
 
 def test_a_result_file_is_named_after_the_gpu():

@@ -10,8 +10,6 @@ from transformers import GenerationConfig, Qwen2MoeConfig, Qwen2MoeForCausalLM, 
 
 from helpers.inference import load
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from chinese_text import check_chinese
 from inference_samples import record, record_folder, user
-from spoken_chinese import require_chinese
 from transformers import GenerationConfig
 
 from helpers import EMBEDDED_MODEL, GB, GIB, REAL_MODEL_ID, choose_model
@@ -35,30 +35,30 @@ INDEX = "model.safetensors.index.json"
 
 def test_the_embedded_model_is_chosen(in_both, monkeypatch):
     english, chinese = in_both(choose_model)
-    require_chinese(english, chinese)
+    check_chinese(english, chinese)
     assert chinese == (
         "模型：内置的玩具模型，因为还没有用 notebook 03 下载别的模型。"
         "要换模型，请把 COURSE_MODEL 设成模型文件夹或 embedded。\n"
     )
-    require_chinese(*in_both(choose_model, "embedded"))
+    check_chinese(*in_both(choose_model, "embedded"))
     monkeypatch.setenv("COURSE_MODEL", "embedded")
-    require_chinese(*in_both(choose_model))
+    check_chinese(*in_both(choose_model))
 
 
 def test_another_model_is_chosen(folder, in_both, monkeypatch):
-    require_chinese(*in_both(choose_model, folder))
+    check_chinese(*in_both(choose_model, folder))
     record_folder(folder, REAL_MODEL_ID)
-    require_chinese(*in_both(choose_model))
+    check_chinese(*in_both(choose_model))
     monkeypatch.setenv("COURSE_MODEL", str(folder))
-    require_chinese(*in_both(choose_model))
+    check_chinese(*in_both(choose_model))
 
 
 @pytest.mark.parametrize("content", ["{", '{"model_id": "a/b", "revision": "master", "folder": "/nowhere"}'])
 def test_a_record_that_is_no_longer_true(in_both, content):
     record(content)
-    require_chinese(*in_both(choose_model))
-    require_chinese(*in_both(choose_model, "real"))
-    require_chinese(*in_both(choose_model, "a/b"))
+    check_chinese(*in_both(choose_model))
+    check_chinese(*in_both(choose_model, "real"))
+    check_chinese(*in_both(choose_model, "a/b"))
 
 
 @pytest.mark.parametrize("door", ["argument", "COURSE_MODEL"])
@@ -70,14 +70,14 @@ def test_a_wish_that_cannot_be_met(in_both, wrong, door, tmp_path, monkeypatch):
     if door == "COURSE_MODEL":
         monkeypatch.setenv("COURSE_MODEL", wrong)
         wanted = None
-    require_chinese(*in_both(choose_model, wanted))
+    check_chinese(*in_both(choose_model, wanted))
 
 
 def test_a_recorded_model_that_is_not_whole(copy, in_both):
     record_folder(copy, REAL_MODEL_ID)
     (copy / FIRST).unlink()
     english, chinese = in_both(choose_model)
-    require_chinese(english, chinese)
+    check_chinese(english, chinese)
     assert "。）" not in chinese  # the refusal stands in brackets, without its full stop
 
 
@@ -110,7 +110,7 @@ KINDS = ["short", "long", "header", "pointer", "index", "metadata", "config.json
 @pytest.mark.parametrize("kind", [*KINDS, INDEX])
 def test_a_damaged_folder(copy, in_both, kind):
     damage(copy, kind)
-    require_chinese(*in_both(load, copy))
+    check_chinese(*in_both(load, copy))
 
 
 @pytest.mark.parametrize("names", [[], ["pytorch_model.bin"], ["model.gguf"]])
@@ -119,24 +119,24 @@ def test_a_folder_without_safetensors(folder, in_both, tmp_path, names):
         shutil.copy(folder / name, tmp_path)
     for name in names:
         (tmp_path / name).write_bytes(b"anything")
-    require_chinese(*in_both(weights_bytes, tmp_path))
-    require_chinese(*in_both(weights_bytes, tmp_path / "nowhere"))
+    check_chinese(*in_both(weights_bytes, tmp_path))
+    check_chinese(*in_both(weights_bytes, tmp_path / "nowhere"))
 
 
 def test_where_a_whole_folder_comes_from(copy, in_both, monkeypatch):
     (copy / FIRST).unlink()
     record_folder(copy)
-    require_chinese(*in_both(weights_bytes, copy))
+    check_chinese(*in_both(weights_bytes, copy))
     monkeypatch.setattr("helpers.inference.model_folder.EMBEDDED_MODEL", copy)
-    require_chinese(*in_both(weights_bytes, copy))
+    check_chinese(*in_both(weights_bytes, copy))
 
 
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("ignore_mismatched_sizes"), ValueError("no sense")]
 )
 def test_what_transformers_cannot_load(copy, in_both, error):
-    require_chinese(*in_both(lambda: str(cannot_load(copy, error))))
-    require_chinese(*in_both(lambda: str(weights_are_missing(copy, {"lm_head.weight"}))))
+    check_chinese(*in_both(lambda: str(cannot_load(copy, error))))
+    check_chinese(*in_both(lambda: str(weights_are_missing(copy, {"lm_head.weight"}))))
 
 
 def test_quantized_weights(copy, in_both):
@@ -144,7 +144,7 @@ def test_quantized_weights(copy, in_both):
     (copy / "config.json").write_text(
         text.replace("{", '{"quantization_config": {"quant_method": "gptq"},', 1)
     )
-    require_chinese(*in_both(load, copy))
+    check_chinese(*in_both(load, copy))
 
 
 # Placement
@@ -152,7 +152,7 @@ def test_quantized_weights(copy, in_both):
 
 def test_what_load_says(in_both):
     english, chinese = in_both(load, EMBEDDED_MODEL)
-    require_chinese(english, chinese)
+    check_chinese(english, chinese)
     assert chinese.startswith("权重：bfloat16 下 0.01 GiB，加载到 CPU 上。\n注意力实现：sdpa（")
     assert "Weights: 0.01 GiB in bfloat16, loaded on the CPU.\nAttention: sdpa (" in english
 
@@ -162,21 +162,21 @@ def test_what_check_placement_says(in_both, monkeypatch):
     listed = Memory((Card("a GPU", GIB, GIB, True),), GIB, GB, "")
     monkeypatch.setattr(memory.environment, "read_memory", lambda: listed)
     english, chinese = in_both(check_placement, EMBEDDED_MODEL)
-    require_chinese(english, chinese)
+    check_chinese(english, chinese)
     assert "nvidia-smi lists 1 GPU(s)" in english
-    assert "。nvidia-smi 列出了 1 块 GPU" in chinese
+    assert "。nvidia-smi 列出了 1 张 GPU" in chinese
 
 
 def test_small_models_on_gpus(in_both):
     capacity = SimpleNamespace(kind=placement.Kind.GPUS, dtype="bfloat16", on_gpus=(1, 2))
-    require_chinese(*in_both(placement.small_sentence, capacity, GIB))
+    check_chinese(*in_both(placement.small_sentence, capacity, GIB))
 
 
 def test_what_needs_the_disk(folder, in_both, monkeypatch):
     monkeypatch.setattr(placement, "SMALL_MODEL", 0)
     monkeypatch.setattr(placement, "read_memory", lambda _: Memory(ram=10**5, disk=100 * GB))
     english, chinese = in_both(load, folder)
-    require_chinese(english, chinese)
+    check_chinese(english, chinese)
     assert 'load(choose_model("real"), offload_folder="offload")' in chinese
 
 
@@ -184,13 +184,13 @@ def test_what_from_pretrained_alone_does_not_do(folder, in_both, monkeypatch):
     found = placement.find_placement(folder)
     other = placement.Placement(found.capacity, {}, "", found.weights, bare_call_agrees=False)
     monkeypatch.setattr(placement, "find_placement", lambda _: other)
-    require_chinese(*in_both(check_placement, folder))
+    check_chinese(*in_both(check_placement, folder))
 
 
 @pytest.mark.parametrize("state", list(FlashAttn))
 @pytest.mark.parametrize("capabilities", [[], [(7, 5)], [(8, 6)]])
 def test_why_an_attention_was_chosen(in_both, state, capabilities):
-    require_chinese(*in_both(lambda: choose_attention(state, capabilities).reason))
+    check_chinese(*in_both(lambda: choose_attention(state, capabilities).reason))
 
 
 # Conversations and options
@@ -214,7 +214,7 @@ HELLO = {"role": "user", "content": "Hello"}
     ],
 )
 def test_what_is_no_conversation(loaded, in_both, messages):
-    require_chinese(*in_both(encode_chat, loaded[1], messages))
+    check_chinese(*in_both(encode_chat, loaded[1], messages))
 
 
 @pytest.mark.parametrize(
@@ -232,9 +232,9 @@ def test_what_is_no_conversation(loaded, in_both, messages):
 def test_templates(loaded, in_both, monkeypatch, template):
     tokenizer = loaded[1]
     monkeypatch.setattr(tokenizer, "chat_template", template)
-    require_chinese(*in_both(encode_chat, tokenizer, user("<|im_end|>")))
+    check_chinese(*in_both(encode_chat, tokenizer, user("<|im_end|>")))
     if template and "length" in template:
-        require_chinese(*in_both(encode_chat, tokenizer, [HELLO, HELLO]))
+        check_chinese(*in_both(encode_chat, tokenizer, [HELLO, HELLO]))
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_templates(loaded, in_both, monkeypatch, template):
     ],
 )
 def test_options(loaded, in_both, options):
-    require_chinese(*in_both(lambda: list(stream_chat(*loaded, user("x"), **options))))
+    check_chinese(*in_both(lambda: list(stream_chat(*loaded, user("x"), **options))))
 
 
 def test_options_that_transformers_refuses_are_quoted(loaded, in_both):
@@ -270,12 +270,12 @@ def test_options_that_transformers_refuses_are_quoted(loaded, in_both):
 def test_a_stream_is_read_once(loaded, in_both):
     stream = stream_chat(*loaded, user("x"), max_new_tokens=1)
     list(stream)
-    require_chinese(*in_both(list, stream))
+    check_chinese(*in_both(list, stream))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_overflow(in_both, dtype):
-    require_chinese(*in_both(lambda: str(overflow_error(dtype))))
+    check_chinese(*in_both(lambda: str(overflow_error(dtype))))
 
 
 # The command
@@ -284,7 +284,7 @@ def test_overflow(in_both, dtype):
 def test_help(in_both, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     english, chinese = in_both(command.main, ["--help"])
-    require_chinese(english, chinese)
+    check_chinese(english, chinese, "You are a helpful assistant.")
     assert chinese.startswith("用法：python -m helpers.inference [-h]")
 
 
@@ -303,10 +303,10 @@ WRONG_ARGUMENTS = [
 @pytest.mark.parametrize("arguments", WRONG_ARGUMENTS, ids=" ".join)
 def test_wrong_arguments(folder, in_both, monkeypatch, arguments):
     monkeypatch.setenv("COURSE_MODEL", str(folder))
-    require_chinese(*in_both(command.main, arguments))
+    check_chinese(*in_both(command.main, arguments))
 
 
-def test_the_line_of_figures(in_both):
+def test_the_line_of_numbers(in_both):
     stream = SimpleNamespace(
         prompt_tokens=29,
         new_tokens=20,
@@ -315,7 +315,7 @@ def test_the_line_of_figures(in_both):
         finish_reason="length",
     )
     english, chinese = in_both(command.figures, stream)
-    require_chinese(english, chinese)
+    check_chinese(english, chinese)
     assert chinese == "提示词 29 个词元，新生成 20 个词元，每秒 22.0 个，第一个用了 0.23 秒，结束原因：length"
 
 
@@ -329,7 +329,7 @@ def test_the_command_answers(folder, in_both, monkeypatch):
 
 def test_memory_and_system_messages(loaded, folder, in_both, monkeypatch):
     monkeypatch.setattr(command, "takes_system_message", lambda _: False)
-    require_chinese(*in_both(command.make_messages, loaded[1], "Be brief.", "Hello"))
+    check_chinese(*in_both(command.make_messages, loaded[1], "Be brief.", "Hello"))
 
     def runs_out(*arguments, **options):
         raise MemoryError
@@ -337,4 +337,4 @@ def test_memory_and_system_messages(loaded, folder, in_both, monkeypatch):
     monkeypatch.setattr(command, "stream_chat", runs_out)
     monkeypatch.setattr(command, "load", lambda *arguments: loaded)
     monkeypatch.setattr(sys, "argv", ["helpers.inference"])
-    require_chinese(*in_both(command.main, ["Hello", "--model", str(folder)]))
+    check_chinese(*in_both(command.main, ["Hello", "--model", str(folder)]))

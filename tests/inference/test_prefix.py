@@ -6,31 +6,16 @@ import weakref
 
 import pytest
 import torch
+from five_turns import QUESTIONS
 from transformers import StaticCache
 
-from helpers import EMBEDDED_MODEL
-from helpers.inference import KeptPrefix, load, stream_chat
+from helpers.inference import KeptPrefix, stream_chat
 from helpers.inference.prefix import common_beginning, filled_places
 from helpers.routing import RoutingRecorder, change_weights
 
-QUESTIONS = [
-    "What is a token?",
-    "What does a router do?",
-    "What is an expert?",
-    "What is attention?",
-    "And why?",
-]
-
-
-@pytest.fixture(scope="module")
-def chat_model():
-    """The embedded model in fp32: rounding is then too small to turn a choice round."""
-    model, tokenizer = load(EMBEDDED_MODEL)
-    return model.float(), tokenizer
-
 
 def answer(chat_model, messages, prefix=None, **options):
-    """(token ids, stream) of the greedy answer."""
+    """(text, stream) of the greedy answer."""
     model, tokenizer = chat_model
     settings = {"do_sample": False, "max_new_tokens": 24, **options}
     stream = stream_chat(model, tokenizer, messages, prefix=prefix, **settings)

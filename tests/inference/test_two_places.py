@@ -53,7 +53,6 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def one_place():
-    torch.set_num_threads(1)
     return AutoModelForCausalLM.from_pretrained(EMBEDDED_MODEL, dtype=torch.bfloat16, device_map="auto")
 
 
@@ -90,7 +89,6 @@ def texts(cell) -> list[str]:
 
 
 def test_notebook_04_says_the_same_on_two_places(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("COURSE_MODEL", raising=False)
     monkeypatch.setenv("PYTHONPATH", f"{NOTEBOOK.parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")

@@ -2,16 +2,15 @@
 
 import ast
 import json
-import re
 import string
 from pathlib import Path
 
 import pytest
+from chinese_text import CHINESE
 
 from helpers import language
 
 HELPERS = Path(language.__file__).parent
-CHINESE_CHARACTER = re.compile(r"[\u4e00-\u9fff]")
 
 
 @pytest.fixture
@@ -128,7 +127,7 @@ def test_both_languages_have_the_same_fields():
 
 def test_every_chinese_sentence_is_chinese():
     for english, chinese in language.catalogue().items():
-        assert CHINESE_CHARACTER.search(chinese), english
+        assert CHINESE.search(chinese), english
 
 
 def test_no_two_catalogues_differ_about_a_sentence():

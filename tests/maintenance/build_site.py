@@ -27,6 +27,23 @@ README = {"en": "README.md", "zh": "README.zh.md"}
 CARD = {"en": "README.md", "zh": "README.zh.md"}  # in helpers/embedded_model
 NOTES = ("glossary", "first_real_run", "teachers_guide")  # pages after the notebooks, in this order
 
+# Widgets need a kernel: their cell says so, and the site shows a picture of them below. A line of the cell
+# tells which widget it is. (The prompt box itself has its picture in the text of notebook 05.)
+WIDGETS = {
+    "box.show_routing = True": {
+        "en": "![The prompt box with a question about experts; below the answer stand its tokens, "
+        "each in the colour of an expert](images/05_routing_strip.png)",
+        "zh": "![对话框里有一个关于专家的问题；回答下面是它的各个词元，"
+        "每个词元的颜色代表一个专家](images/05_routing_strip_zh.png)",
+    },
+    'Explorer(route_text, tokenizer, "What is a token?")': {
+        "en": "![The routing explorer: a text, its tokens as buttons, a slider for the layer, "
+        "and a bar for each expert; the dark bars are the chosen ones](images/06_explorer.png)",
+        "zh": "![路由查看器：一段文本，每个词元一个按钮，一个选层的滑块，"
+        "每个专家一根条；深色条是被选中的专家](images/06_explorer_zh.png)",
+    },
+}
+
 MARGIN = dict.fromkeys(("top", "bottom", "left", "right"), "15mm")
 
 # A page that sends the reader to the edition of the browser's language. Both are linked, for a browser
@@ -116,8 +133,9 @@ def stage(edition: str, folder: Path) -> list[str]:
 
 
 def stage_notebook(notebook: dict, edition: str) -> None:
-    """Collapse the solutions, give the figures an alt text, and let the links lead to pages of the site."""
-    cells = notebook["cells"]
+    """Collapse the solutions, describe figures, show widgets, and let the links lead to pages of the site."""
+    cells = with_pictures_of_widgets(notebook["cells"], edition)
+    notebook["cells"] = cells
     heading = ""
     for number, cell in enumerate(cells):
         if cell["cell_type"] == "markdown":
@@ -134,6 +152,21 @@ def stage_notebook(notebook: dict, edition: str) -> None:
             alt = f"{heading}: {following}" if following else heading
             cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
     notebook["metadata"].setdefault("language_info", {"name": "python"})
+
+
+def with_pictures_of_widgets(cells: list[dict], edition: str) -> list[dict]:
+    """The cells, with a cell of text below each widget of which there is a picture."""
+    found = []
+    for cell in cells:
+        found.append(cell)
+        if cell["cell_type"] != "code":
+            continue
+        lines = "".join(cell["source"]).splitlines()
+        for line, pictures in WIDGETS.items():
+            if line in lines:
+                picture = {"cell_type": "markdown", "metadata": {}, "source": pictures[edition]}
+                found.append(picture | {"id": f"{cell['id']}-picture"})
+    return found
 
 
 def has_figure(cell: dict) -> bool:

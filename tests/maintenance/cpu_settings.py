@@ -21,6 +21,8 @@ ONEDNN = {
     "AVX512_CORE_AMX": "amx_bf16",
 }
 
+THREADS = (1, 2)
+
 
 @dataclass(frozen=True)
 class CpuSetting:
@@ -63,10 +65,10 @@ def make_setting(name: str, variables: dict[str, str], threads: int, flags: set[
     return CpuSetting(name, variables, threads, missing_for(variables, flags))
 
 
-def short_settings(flags: set[str]) -> list[CpuSetting]:
+def short_settings(flags: set[str], threads: int = 1) -> list[CpuSetting]:
     """The two ends: as this processor computes by itself, and as the oldest that the course supports does."""
     oldest = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    return [make_setting("own", {}, 1, flags), make_setting("oldest", oldest, 1, flags)]
+    return [make_setting("own", {}, threads, flags), make_setting("oldest", oldest, threads, flags)]
 
 
 def aten_variables(value: str, flags: set[str]) -> dict[str, str]:
@@ -84,9 +86,8 @@ def aten_variables(value: str, flags: set[str]) -> dict[str, str]:
 def all_settings(flags: set[str]) -> list[CpuSetting]:
     """The short ones and every single setting of each variable, with one and with two threads."""
     settings = []
-    for threads in (1, 2):
-        for setting in short_settings(flags):
-            settings.append(make_setting(setting.name, setting.variables, threads, flags))
+    for threads in THREADS:
+        settings += short_settings(flags, threads)
         for value in ATEN:
             settings.append(make_setting(f"ATen {value}", aten_variables(value, flags), threads, flags))
         for value in ONEDNN:

@@ -17,6 +17,7 @@ import argparse
 import csv
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -134,7 +135,7 @@ def run(notebook: nbformat.NotebookNode, timeout: float) -> tuple[int, str]:
     end = ""
     with tempfile.TemporaryDirectory() as cache:
         try:
-            client.execute(env=environment(cache))
+            client.execute(env=environment(cache), stderr=subprocess.DEVNULL)
         except CellTimeoutError:
             end = f"cell {begun[-1] + 1}: the {timeout:g} seconds of the notebook were over"
         except DeadKernelError:
@@ -149,8 +150,8 @@ def grade(path: Path, folder: Path, timeout: float) -> Grade:
     learner = learner_of(path, folder)
     try:
         notebook = nbformat.read(path, as_version=4)
-    except ValueError as error:
-        return Grade(learner, path.stem, [], f"is no notebook: {str(error).splitlines()[0]}")
+    except ValueError:
+        return Grade(learner, path.stem, [], "the file is damaged: ask for it again")
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = []  # what was printed elsewhere is no result

@@ -3,6 +3,7 @@
     python tests/maintenance/sweep.py             all settings, all English notebooks: half an hour
     python tests/maintenance/sweep.py --short     as this processor computes, and as the oldest
     python tests/maintenance/sweep.py --oldest    only the oldest instruction set, as .ci/run does
+    python tests/maintenance/sweep.py --threads 2 only the settings with two threads, of all or of --short
     python tests/maintenance/sweep.py notebooks/en/04_inference.ipynb
 
 The Chinese notebooks have the same code and print the same numbers (tests/notebooks/test_editions.py), so one
@@ -22,7 +23,14 @@ import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from cpu_settings import CpuSetting, all_settings, describe_processor, processor_flags, short_settings
+from cpu_settings import (
+    THREADS,
+    CpuSetting,
+    all_settings,
+    describe_processor,
+    processor_flags,
+    short_settings,
+)
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,10 +103,10 @@ def print_table(notebooks: list[Path], settings: list[CpuSetting], results: dict
 def choose_settings(options: argparse.Namespace) -> list[CpuSetting]:
     flags = processor_flags()
     if options.oldest:
-        return short_settings(flags)[1:]
+        return short_settings(flags, options.threads or 1)[1:]
     if options.short:
-        return short_settings(flags)
-    return all_settings(flags)
+        return short_settings(flags, options.threads or 1)
+    return [setting for setting in all_settings(flags) if options.threads in (None, setting.threads)]
 
 
 def main() -> int:
@@ -106,6 +114,7 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: every English notebook")
     parser.add_argument("--short", action="store_true", help="only this processor's own way and the oldest")
     parser.add_argument("--oldest", action="store_true", help="only the oldest instruction set")
+    parser.add_argument("--threads", type=int, choices=THREADS, help="only settings with so many threads")
     options = parser.parse_args()
     notebooks = options.notebooks or sorted(ROOT.glob("notebooks/en/*.ipynb"))
     notebooks = [notebook.resolve() for notebook in notebooks]

@@ -1,5 +1,7 @@
 """The sweep over processor settings finds a cell that differs, and skips with a reason what it cannot try."""
 
+import argparse
+
 import nbformat
 import pytest
 import sweep
@@ -53,6 +55,18 @@ def test_settings_of_an_old_processor_are_skipped_not_passed(capsys):
     lines = capsys.readouterr().out.splitlines()[1:]
     assert len(lines) == len(settings)
     assert all("skipped: " in line for line in lines)
+
+
+def test_only_the_settings_with_two_threads():
+    short = argparse.Namespace(oldest=False, short=True, threads=2)
+    assert [setting.name for setting in sweep.choose_settings(short)] == [
+        "own, 2 threads",
+        "oldest, 2 threads",
+    ]
+    every = argparse.Namespace(oldest=False, short=False, threads=2)
+    chosen = sweep.choose_settings(every)
+    assert {setting.threads for setting in chosen} == {2}
+    assert 2 * len(chosen) == len(all_settings(processor_flags()))
 
 
 def test_flags_are_read_and_may_be_unreadable(tmp_path):

@@ -24,7 +24,7 @@ FIELD = "\ue001"  # stands for a field of which nobody knows what will be in it
 LATIN = rf"[A-Za-z0-9$%°{CODE}]"
 
 TYPOGRAPHY = {
-    rf"{C}[,;:!?]|[,;!?](?={C})|(?<!\d):(?={C})": "half-width punctuation beside Chinese: ，；：！？",
+    rf"{C}[,;:!?]|[,;!?] ?(?={C})|(?<!\d):(?={C})": "half-width punctuation beside Chinese: ，；：！？",
     rf"{C}\.(?=\s|$)": "half-width full stop: 。",
     rf"{C}\(|\){C}": "half-width bracket beside Chinese: （）",
     rf"{C}[A-Za-z0-9${CODE}]|{LATIN}{C}": "a space between Chinese and Latin letters, digits, code",
@@ -57,6 +57,8 @@ TERMS = {
     r"贪婪": "greedy is 贪心",
     r"取样": "sampling is 采样",
     r"(?:张量|专家)平行": "parallel is 并行",
+    r"(?<!模)块(?= ?(?:GPU|卡|显卡|RTX|\d+ Gi?B))": "a card is counted in 张",
+    r"(?<!第 )(?<![\d.])\d+\.\d+ 节": "a section is 第 2.2 节",
 }
 #: English words that have a Chinese one. In brackets behind it, in quotes or in code they may stand.
 ENGLISH_WORDS = {

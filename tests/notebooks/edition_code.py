@@ -1,7 +1,8 @@
 """The code of a cell without what is written for the reader, so that two editions can be compared.
 
-For the reader are comments, docstrings, what is printed, what an error says, and the labels of widgets. All
-other strings are code: keys, prompts, names of files, labels of figures (English in both editions).
+For the reader are comments, docstrings, what is printed, what an error says, the labels of widgets, and
+keys of a dictionary such as "routed experts", the rows of a table. All other strings are code: keys without
+spaces, prompts, names of files, labels of figures (English in both editions).
 """
 
 import ast
@@ -11,9 +12,10 @@ import tokenize
 
 #: Functions whose texts are read; `note` prints from a thread in notebook 05.
 READ_CALLS = {"print", "note"}
-#: Options of widgets whose texts are read.
-READ_OPTIONS = {"description", "tooltip", "placeholder"}
+#: Options of widgets and of progress bars whose texts are read.
+READ_OPTIONS = {"description", "tooltip", "placeholder", "desc"}
 CHINESE_CHARACTER = re.compile(r"[\u3400-\u9fff]")
+CODE_KEY = re.compile(r"[!-~]*")
 #: That many plain English words in a row of text make it a sentence, which has to be translated.
 SENTENCE = 3
 
@@ -30,6 +32,13 @@ def split_magics(source: str) -> tuple[str, list[str]]:
         else:
             python.append(line)
     return "\n".join(python), magics
+
+
+def is_code(key: ast.expr | None) -> bool:
+    """Whether a key of a dictionary is one for the program; with a space or in Chinese it is a label."""
+    if isinstance(key, ast.Constant) and isinstance(key.value, str):
+        return CODE_KEY.fullmatch(key.value) is not None
+    return True
 
 
 class TextTaker(ast.NodeTransformer):
@@ -54,6 +63,10 @@ class TextTaker(ast.NodeTransformer):
     def visit_Assert(self, node: ast.Assert) -> ast.Assert:
         if node.msg is not None:
             node.msg = self.without_text(node.msg)
+        return self.generic_visit(node)
+
+    def visit_Dict(self, node: ast.Dict) -> ast.Dict:
+        node.keys = [key if is_code(key) else ast.Constant("") for key in node.keys]
         return self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:

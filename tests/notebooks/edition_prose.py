@@ -110,6 +110,7 @@ def common_target(target: str, glossary: dict[str, str]) -> str:
         number = re.match(r"\d+(\.\d+)*\.?(?=-)", anchor)
         anchor = number[0] if number else anchor
     place = place.replace(".zh.md", ".md")
+    place = re.sub(r"_zh(\.(?:png|svg))$", r"\1", place)  # a picture has its words in both languages
     place = re.sub(r"(^|/)(en|zh)/", r"\1EDITION/", place)
     return f"{place}#{anchor}"
 

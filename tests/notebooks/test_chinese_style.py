@@ -39,6 +39,7 @@ GOOD = [
     "对齐的两行：   12 元",
     "公式 $a,b$ 里的“top-k”是 4。",
     "标签里的“expert”指专家。",
+    "两张 24 GB 的卡、模块 GPU 版，见第 2.2 节和第 3 节，共 3 节。",
     '<img src="../../images/moe.svg" alt="一层：4 个专家" width="480">',
 ]
 
@@ -53,6 +54,7 @@ BAD = [
     ("怎么办?", "half-width punctuation"),
     ("注意:先安装。", "half-width punctuation"),
     ("bf16,中文", "half-width punctuation"),
+    ("英文 0.045, 中文 0.060", "half-width punctuation"),
     ("这样就行.", "half-width full stop"),
     ("专家(expert)有 60 个。", "half-width bracket"),
     ("共有60个专家。", "a space between"),
@@ -84,6 +86,9 @@ BAD = [
     ("输入提示语。", "提示词"),
     ("聊天模板。", "对话模板"),
     ("贪婪解码。", "贪心"),
+    ("租两块 GPU。", "张"),
+    ("一块 24 GB 的卡。", "张"),
+    ("见 2.2 节。", "第 2.2 节"),
     ("一个 token 对应一行。", "词元"),
     ("把 prompt 变短。", "提示词"),
     ("由 router 决定。", "路由器"),

@@ -71,7 +71,7 @@ CHINESE_TEXT = """## 3. 负载
 |---|---|
 | A100 | 80 GB |
 
-<img src="../../images/moe.svg" alt="4 个专家" width="480">
+<img src="../../images/moe_zh.svg" alt="4 个专家" width="480">
 
 ```bash
 python -m helpers.inference "3 加 4 等于几？"   # 提问
@@ -87,6 +87,7 @@ def share(chosen, k=4):
 
 print(f"the share: {share(3):.2f} of {k}")
 model = load("auto", name="toy")
+parts = {"gate": 1, "routed experts": 2}
 button = Button(description="Send")'''
 CHINESE_CODE = '''import numpy as np
 
@@ -98,6 +99,7 @@ def share(chosen, k=4):
 
 print(f"{k} 个里的比例：{share(3):.2f}")
 model = load("auto", name="toy")
+parts = {"gate": 1, "路由专家": 2}
 button = Button(description="发送")'''
 OUTPUTS = [
     {"output_type": "stream", "name": "stdout", "text": ["the share: 0.75 of 4\n"]},
@@ -146,7 +148,7 @@ CHANGED_TEXTS = [
     ("#1.1-", "#1.2-", "links"),
     ("../en/01_a", "../en/02_b", "links"),
     ("README.zh.md", "LICENSE", "links"),
-    ("moe.svg", "other.svg", "links"),
+    ("moe_zh.svg", "other.svg", "links"),
     ('width="480"', 'width="48"', "widths"),
     ("- 其中一个\n", "", "list items"),
     ("| A100 | 80 GB |", "| A100 80 GB |", "columns"),
@@ -171,6 +173,7 @@ CHANGED_CODE = [
     ("{k} 个", "{chosen} 个", "code: "),
     ('"auto"', '"自动"', "code: "),
     ('name="toy"', 'name="real"', "code: "),
+    ('"gate"', '"门控"', "code: "),
     ("%matplotlib inline", "%matplotlib widget", "magic lines"),
     ("def share(", "def share", "code cannot be read"),
     ("  # 占全部", "", "comments: only one edition has them"),

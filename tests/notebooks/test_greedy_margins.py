@@ -48,7 +48,6 @@ def a_learner_without_gpu(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_MODEL", "")
     monkeypatch.setenv("COURSE_LANG", "")  # the folder decides
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     python_path = [str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, python_path)))
 

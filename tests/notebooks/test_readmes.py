@@ -85,9 +85,9 @@ def test_the_chinese_one_leads_to_the_tree_of_the_english_one():
         ("Two commands", "70 秒", "7 秒"),
         ("On AutoDL, with the real model", "pip install -r requirements.txt\n", ""),
         ("On AutoDL, with the real model", "first_real_run.md", "glossary.md"),
-        ("The notebooks", "| 45 | 不限 |", "| 54 | 不限 |"),
+        ("The notebooks", "| 70 | 不限 |", "| 79 | 不限 |"),
         ("The notebooks", "02_vram.ipynb", "03_download.ipynb"),
-        ("", "images/05_prompt_box.png", "images/moe_layer.svg"),
+        ("", "images/05_prompt_box_zh.png", "images/moe_layer_zh.svg"),
         ("Contributing", "accept 04", "accept"),
     ],
 )

@@ -4,28 +4,20 @@ import contextlib
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from edition_files import CHINESE, ENGLISH, ROOT
+from rented_machine import RENTED
 
-from helpers import GB, GIB
-from helpers.environment import Gpu, Machine, lowest_versions, show_environment
+from helpers import GB
+from helpers.environment import show_environment
 
 FOLDERS = {"en": ENGLISH, "zh": CHINESE}
 READMES = {"en": "README.md", "zh": "README.zh.md"}
 PLANS = {"1.1": 120, "1.2": 240}  # two hours, half a day
-CARD = Gpu("NVIDIA GeForce RTX 3090", memory=24 * GIB, capability=8.6)
 #: Of exercises 3 and 4 of notebook 01: a driver too old for its torch, and the model on the system disk.
-FAULTY = Machine(
-    packages=lowest_versions(),
-    torch_cuda="13.0",
-    gpus=(CARD, CARD),
-    driver="570.124.06",
-    ram=64 * GIB,
-    free_disk=22 * GB,
-    autodl=True,
-    disk="system disk",
-)
+FAULTY = replace(RENTED, torch_cuda="13.0", driver="570.124.06", free_disk=22 * GB, disk="system disk")
 CODE_SPAN = re.compile(r"`([^`]+)`")
 
 

@@ -2,25 +2,10 @@
 
 import pytest
 from fake_chat import ask, finish
+from five_turns import QUESTIONS
 
-from helpers import EMBEDDED_MODEL
-from helpers.inference import load, stream_chat
+from helpers.inference import stream_chat
 from helpers.prompt_box import PromptBox, answer
-
-QUESTIONS = [
-    "What is a token?",
-    "What does a router do?",
-    "What is an expert?",
-    "What is attention?",
-    "And why?",
-]
-
-
-@pytest.fixture(scope="module")
-def chat_model():
-    """The embedded model in fp32: rounding is then too small to turn a choice round."""
-    model, tokenizer = load(EMBEDDED_MODEL)
-    return model.float(), tokenizer
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "language"))  # for the texts of widgets
 matplotlib.use("Agg")  # no display
-torch.set_num_threads(1)  # sharing out work this small costs more than the work itself
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tiny_models import (
 )
 
 from helpers import CourseError
-from helpers.routing import RoutingRecorder, recorder
+from helpers.routing import RoutingRecorder, change_weights, recorder
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -104,7 +104,12 @@ def test_an_error_leaves_no_hook_and_keeps_the_finished_passes(error, no_hook_le
     assert len(recorder.routing.token_id) == 3 + 1  # the prefill and the first decode step
 
 
-def test_an_interrupt_while_hooks_are_set_leaves_none(monkeypatch, no_hook_left):
+def unchanged(model):
+    return change_weights(model, lambda layer, experts, weights: weights)
+
+
+@pytest.mark.parametrize("with_hooks", [RoutingRecorder, unchanged])
+def test_an_interrupt_while_hooks_are_set_leaves_none(with_hooks, monkeypatch, no_hook_left):
     model = make_model()
 
     def interrupt(hook):
@@ -112,7 +117,7 @@ def test_an_interrupt_while_hooks_are_set_leaves_none(monkeypatch, no_hook_left)
 
     last = model.model.layers[2].mlp.gate
     monkeypatch.setattr(last, "register_forward_hook", interrupt, raising=False)
-    with pytest.raises(KeyboardInterrupt), RoutingRecorder(model):
+    with pytest.raises(KeyboardInterrupt), with_hooks(model):
         pass
 
 

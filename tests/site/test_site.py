@@ -66,6 +66,20 @@ def test_every_picture_has_an_alt_text(site):
             assert alt and len(alt[1]) > 8 and not alt[1].endswith(".png"), f"{page.name}: {picture[:200]}"
 
 
+@pytest.mark.parametrize("edition, ending", [("en", ".png"), ("zh", "_zh.png")])
+@pytest.mark.parametrize(
+    "page, picture",
+    [
+        ("05_prompt_box", "05_prompt_box"),
+        ("05_prompt_box", "05_routing_strip"),
+        ("06_routing", "06_explorer"),
+    ],
+)
+def test_a_widget_has_a_picture(site, edition, ending, page, picture):
+    text = (site / edition / f"{page}.html").read_text(encoding="utf-8")
+    assert text.count(f'src="_images/{picture}{ending}"') == 1
+
+
 # The check of the links can fail
 
 

@@ -3,11 +3,12 @@
     python fake_server.py PORT BEHAVIOUR
 
 BEHAVIOUR: well (answers "one two three"), broken (status 500), breaks (closes the line in the middle of an
-answer), complains (an error in the middle of an answer).
+answer), complains (an error in the middle of it), hangs (says nothing more in the middle of it).
 """
 
 import json
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -46,6 +47,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.behaviour == "complains":
             self.wfile.write(b'data: {"error": "the worker is dead"}\n\n')
             return
+        if self.behaviour == "hangs":
+            time.sleep(600)
         self.wfile.write(chunk("two three"))
         usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
         self.wfile.write(chunk(finish_reason="stop", usage=usage))

@@ -10,6 +10,7 @@ from namespaces import ADDRESSES, two_computers, why_not
 
 from helpers import EMBEDDED_MODEL, CourseError
 from helpers.speed.failures import LaunchError, failed_launch, hung_ranks, late_launch, step_of
+from helpers.speed.node import note_failure, open_store
 from helpers.speed.parallel import Node, launched, share_out, wait_for, write_task
 from helpers.speed.processes import LOOPBACK, free_port
 from helpers.speed.ways import WAYS
@@ -105,6 +106,16 @@ def test_a_hung_process_and_a_killed_one_are_named_and_nothing_stays(tmp_path):
 def test_nothing_is_started_when_it_cannot_work():
     with pytest.raises(CourseError, match="32 processes are more than the 16 experts"):
         share_out(EMBEDDED_MODEL, ["experts"], processes=32)
+    with pytest.raises(CourseError, match="ways is 'tensor': give a list"):
+        share_out(EMBEDDED_MODEL, "tensor")
+    with pytest.raises(CourseError, match=r"ways is \[\]: give a list"):
+        share_out(EMBEDDED_MODEL, [])
+    with pytest.raises(CourseError, match=r"nodes is \[\]: give a list"):
+        share_out(EMBEDDED_MODEL, ["tensor"], nodes=[])
+    with pytest.raises(CourseError, match=r"processes is 2\.0: give a whole number"):
+        share_out(EMBEDDED_MODEL, ["tensor"], processes=2.0)
+    with pytest.raises(CourseError, match="new_tokens is 0: give a whole number"):
+        share_out(EMBEDDED_MODEL, ["tensor"], new_tokens=0)
     with pytest.raises(CourseError, match="cannot be spread evenly over 3 nodes"):
         share_out(EMBEDDED_MODEL, ["tensor"], processes=2, nodes=[Node()] * 3)
     with socket.socket() as other:
@@ -143,6 +154,25 @@ def test_who_is_named(tmp_path, codes, errors, sentence, rank):
 def test_a_port_that_is_taken_in_between(tmp_path):
     (tmp_path / "node_0.port").write_text("4711", encoding="utf-8")
     assert "Port 4711 cannot be used" in str(failed_launch(tmp_path, ""))
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "no.such.host.invalid"])
+def test_an_address_that_is_not_of_this_computer(tmp_path, address):
+    with pytest.raises(OSError) as refused:
+        open_store(address, free_port())
+    note_failure(tmp_path, refused.value, address, "4711")
+    assert f"The first node cannot listen on {address}: give" in str(failed_launch(tmp_path, ""))
+
+
+def test_a_port_that_the_first_node_finds_taken(tmp_path):
+    with socket.socket() as other:
+        other.bind((LOOPBACK, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(OSError) as refused:
+            open_store(LOOPBACK, port)
+    note_failure(tmp_path, refused.value, LOOPBACK, str(port))
+    assert f"Port {port} cannot be used" in str(failed_launch(tmp_path, ""))
 
 
 def test_of_those_that_live_the_one_furthest_back_hangs(tmp_path):

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from helpers import CourseError
-from helpers.speed.processes import LOOPBACK, Child, check_port, free_port
+from helpers.speed.processes import KEEPER, LOOPBACK, Child, check_port, free_port, python_file
 
 PATIENCE = 120  # seconds: a safety net far from the usual time
 
@@ -90,6 +90,14 @@ def test_what_a_child_writes_is_kept_and_so_is_its_exit_status():
     child.end()
 
 
+def test_the_keeper_of_a_child_imports_nothing_that_takes_long():
+    start, *file = python_file(KEEPER)
+    command = [start, "-X", "importtime", *file, sys.executable, "-c", "print('here')"]
+    run = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=PATIENCE)
+    assert "psutil" in run.stderr
+    assert not {"torch", "transformers", "pandas", "helpers"} & set(run.stderr.split())
+
+
 def test_a_child_gets_the_course_and_its_variables_and_asks_no_hub():
     program = "import os, helpers; print(os.environ['A'], os.environ['HF_HUB_OFFLINE'])"
     child = Child([sys.executable, "-c", program], A="b")
@@ -107,3 +115,6 @@ def test_a_port_in_use_and_a_number_that_is_none():
             check_port(other.getsockname()[1])
     with pytest.raises(CourseError, match="Port 70000 cannot be used"):
         check_port(70_000)
+    for none in (0, -1, "8000", 80.5):
+        with pytest.raises(CourseError, match=f"port is {none!r}: give a whole number from 1 on"):
+            check_port(none)

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from helpers import GB, CourseError
-from helpers.speed import CARDS, WeightBytes, expected_experts, read_bandwidth, weight_bytes
+from helpers.speed import CARDS, WeightBytes, expected_experts, read_bandwidth, roofline, weight_bytes
 
 SMALL = {
     "vocab_size": 50,
@@ -118,8 +118,17 @@ def test_the_formula():
 
 
 def test_a_batch_of_none_is_refused():
-    with pytest.raises(CourseError, match="batch=0"):
+    with pytest.raises(CourseError, match="batch is 0"):
         WeightBytes(rest=1, embedding=0, layers=0, experts=0, expert=0, chosen=0).per_token(0)
+
+
+@pytest.mark.parametrize(
+    "experts, chosen, batch, words",
+    [(60, 4, -1, "batch is -1"), (4, 60, 1, "cannot use 60 of 4"), (0, 0, 1, "cannot use 0 of 0")],
+)
+def test_experts_that_no_layer_has_are_refused(experts, chosen, batch, words):
+    with pytest.raises(CourseError, match=words):
+        expected_experts(experts, chosen, batch)
 
 
 def test_the_cards_are_in_order_and_say_their_source():
@@ -133,3 +142,22 @@ def test_the_cards_are_in_order_and_say_their_source():
 def test_bandwidth_is_one_that_a_memory_can_have():
     measured = read_bandwidth(size=2**24, repeats=2)
     assert 0.05 * GB < measured < 10_000 * GB
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"device": "gpu"}, "PyTorch knows no device gpu"),
+        ({"device": "cuda:99"}, r"CUDA GPUs here, so there is no cuda:99"),
+        ({"size": 0}, "size is 0"),
+        ({"repeats": 0}, "repeats is 0"),
+    ],
+)
+def test_a_bandwidth_that_cannot_be_measured_is_refused(options, words):
+    with pytest.raises(CourseError, match=words):
+        read_bandwidth(**options)
+
+
+def test_a_tiny_buffer_is_not_read_for_minutes(monkeypatch):
+    monkeypatch.setattr(roofline, "MOST_READS", 3)
+    assert read_bandwidth(size=1, repeats=1) > 0

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import PretrainedConfig
 
 from helpers import CourseError
 from helpers.speed import compare, measure
@@ -15,6 +16,7 @@ class FakeModel(torch.nn.Module):
 
     def __init__(self, script, last_token=None):
         super().__init__()
+        self.config = PretrainedConfig()  # says nothing of a context
         self.script = list(script)
         self.now = 100.0
         self.options = []
@@ -117,8 +119,13 @@ def test_percentiles_are_values_that_were_measured(percent, value):
     "options, words",
     [
         ({"new_tokens": 1}, "at least 2"),
-        ({"runs": 0}, "at least 1 run"),
-        ({"warm_up": -1}, "no negative"),
+        ({"new_tokens": 2.5}, r"^new_tokens is 2\.5: give a whole number"),
+        ({"runs": 0}, "^runs is 0: give a whole number from 1 on"),
+        ({"runs": "3"}, "^runs is '3': give a whole number"),
+        ({"warm_up": -1}, "^warm_up is -1: give a whole number from 0 on"),
+        ({"max_new_tokens": 5}, "decides on max_new_tokens itself"),
+        ({"streamer": None}, "decides on streamer itself"),
+        ({"num_return_sequences": 2}, "decides on num_return_sequences itself"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(options, words):
@@ -126,9 +133,16 @@ def test_what_cannot_be_measured_is_refused(options, words):
         measured([], **options)
 
 
-def test_inputs_without_ids_are_refused():
-    with pytest.raises(CourseError, match="input_ids"):
-        measured([], {"attention_mask": torch.ones(1, 7)})
+@pytest.mark.parametrize("inputs", [{"attention_mask": torch.ones(1, 7)}, torch.ones(1, 7), "What?"])
+def test_inputs_without_ids_are_refused(inputs):
+    with pytest.raises(CourseError, match="There is no prompt"):
+        measured([], inputs)
+
+
+@pytest.mark.parametrize("ids", [[[1, 2]], torch.ones(7), torch.ones(1, 0)])
+def test_ids_that_are_no_prompt_are_refused(ids):
+    with pytest.raises(CourseError, match=r"no tensor of shape \(batch, tokens\)"):
+        measured([], {"input_ids": ids})
 
 
 def test_a_model_that_ends_early_is_refused():
@@ -157,9 +171,11 @@ def test_compare_takes_turns_and_the_median():
     assert order == ["a", "b"] * 3
 
 
-def test_no_round_is_refused():
-    with pytest.raises(CourseError, match="rounds=0"):
+def test_no_round_and_no_time_are_refused():
+    with pytest.raises(CourseError, match="rounds is 0"):
         compare({}, rounds=0)
+    with pytest.raises(CourseError, match="The way a returns None: let it return the time"):
+        compare({"a": lambda: None})
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -179,3 +195,19 @@ def test_guessed_tokens_of_the_embedded_model_are_counted(toy):
     run = speed.runs[0]
     assert run.later_tokens <= 12
     assert len(run.steps) <= run.later_tokens
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"num_beams": 2}, r"generate refuses these options \(`streamer` cannot be used with beam search"),
+        ({"tempratur": 1}, r"generate refuses these options \(.*tempratur"),
+        ({"do_sample": True, "temperature": 0.0}, r"generate refuses these options \(`temperature`"),
+        ({"new_tokens": 2044}, "5 tokens and 2,044 new ones are wanted, .* for 2,048 together"),
+    ],
+)
+def test_what_the_embedded_model_does_not_take(toy, options, words):
+    model, tokenizer = toy
+    inputs = tokenizer(["What is a token?"], return_tensors="pt")
+    with pytest.raises(CourseError, match=words):
+        measure(model, inputs, runs=1, **options)

@@ -28,7 +28,7 @@ def test_what_fits(way, processes):
         ("tensor", 11, "16 heads of attention"),
         ("pipeline", 25, "25 processes are more than the 24 layers"),
         ("tensor", 1, "1 process shares nothing"),
-        ("magic", 2, "magic is no way to share a model: take one of"),
+        ("magic", 2, "magic is no way to share a model: take one of tensor, experts, pipeline"),
     ],
 )
 def test_what_does_not_fit(way, processes, sentence):
@@ -49,8 +49,18 @@ def test_the_shape_is_read_from_the_config(tmp_path):
     assert read_shape(tmp_path).key_value_heads == config["num_attention_heads"]
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"num_hidden_layers": null}'])
-def test_a_config_that_says_nothing(tmp_path, text):
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("{}", "its config.json lacks num_hidden_layers"),
+        ("[]", "its config.json: list indices"),
+        ("no json", "its config.json: Expecting value"),
+        ('{"num_hidden_layers": null}', "its config.json: num_hidden_layers is None"),
+        ('{"num_hidden_layers": 0}', "its config.json: num_hidden_layers is 0"),
+        ('{"num_hidden_layers": "many"}', "its config.json: num_hidden_layers is 'many'"),
+    ],
+)
+def test_a_config_that_says_nothing(tmp_path, text, words):
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
-    with pytest.raises(CourseError, match="is no folder of a model that can be shared out"):
+    with pytest.raises(CourseError, match=rf"is no folder of a model that can be shared out \({words}"):
         read_shape(tmp_path)

@@ -1,18 +1,8 @@
 """Settings of the tests of helpers.vram."""
 
 import pytest
-import torch
 
 from helpers import vram
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread():
-    """Sharing out work this small costs more than the work itself."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -47,8 +47,8 @@ def test_the_command(arguments, both, monkeypatch, capsys):
 
 def test_keys_of_json_stay(both, monkeypatch, capsys):
     arguments = [EMBEDDED_MODEL, "--json"]
-    chinese, english = both(lambda: json.loads(output_of(arguments, monkeypatch, capsys)))
-    for result in (chinese, english):
+    english, chinese = both(lambda: json.loads(output_of(arguments, monkeypatch, capsys)))
+    for result in (english, chinese):
         for name in ("verdict", "capacity"):
             result[name] = numbers(result[name])
     assert chinese == english

@@ -1,0 +1,34 @@
+"""What the functions of this package refuse at once: what is no number, and a text where a list belongs."""
+
+from collections.abc import Sequence
+from numbers import Integral
+
+from helpers import CourseError
+from helpers.language import say
+
+
+def check_whole(name: str, number: object, least: int) -> None:
+    """CourseError if the argument of this name is no whole number, or less than `least`."""
+    if not isinstance(number, Integral) or number < least:
+        raise CourseError(
+            say(
+                "{name} is {number!r}: give a whole number from {least} on.",
+                name=name,
+                number=number,
+                least=least,
+            )
+        )
+
+
+def check_list(name: str, items: object, example: str) -> None:
+    """CourseError if the argument of this name is no list with something in it; a text is none."""
+    is_list = isinstance(items, Sequence) and not isinstance(items, str)
+    if not is_list or not items:
+        raise CourseError(
+            say(
+                "{name} is {items!r}: give a list with at least one entry, such as {example}.",
+                name=name,
+                items=items,
+                example=example,
+            )
+        )
