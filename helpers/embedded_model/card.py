@@ -191,8 +191,9 @@ def runs(results: dict, word: Word) -> str:
             "how much the figures vary from seed to seed is not known."
         )
     sentence = word(
-        "The training was run twice from nothing, with two seeds. What the course asks for, and what each "
-        "run reached (in bold where that is less):"
+        "The training was run with two seeds: once for the shipped weights, and once more after the "
+        "contrasts and some further wordings had been written. What the course asks for, and what each run "
+        "reached (in bold where that is less):"
     )
     shipped = [run["seed"] for run in results["runs"] if run["held_out"] == results["held_out"]]
     if shipped:
