@@ -1,11 +1,14 @@
 """Settings of every test."""
 
 import os
+import shutil
 import signal
 
 import pytest
 
 from helpers import EMBEDDED_MODEL
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 # One thread, also in the processes that a test starts: sharing out work this small costs more than the work
 # itself. Read when torch is imported, which is later than this.
@@ -25,6 +28,18 @@ def playwright_driver():
 
     with sync_playwright() as playwright:
         yield playwright
+
+
+@pytest.fixture(scope="session")
+def chromium(request):
+    """A headless Chromium for pages that are files; skips the test where it is missing."""
+    pytest.importorskip("playwright", reason="Playwright is not installed: pip install playwright")
+    if not CHROMIUM:
+        pytest.skip("Chromium is not installed")
+    playwright = request.getfixturevalue("playwright_driver")  # only now: it may be missing
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from pathlib import Path
 from helpers.inference.attention import choose_attention, flash_attn_state
 from helpers.inference.errors import cannot_load, weights_are_missing
 from helpers.inference.memory import unused_gpus
+from helpers.inference.model_folder import folder_of
 from helpers.inference.placement import SMALL_MODEL, Placement, find_placement
 from helpers.inference.recommended import apply_recommended
 from helpers.language import say
@@ -19,7 +20,7 @@ def load(model_dir: str | Path, offload_folder: str | Path | None = None, *, rec
     `recommended`: set experts, cache and compiling as is fastest on this kind of machine, and say what that
     brings (notebook 07); as loaded otherwise.
     """
-    model_dir = Path(model_dir)
+    model_dir = folder_of(model_dir)
     # 1. Are the files there, and where can this machine hold them?
     placement = find_placement(model_dir, offload_folder)
 

@@ -5,6 +5,7 @@ save models write a `total_size` into it that may be missing or wrong, and trans
 """
 
 import json
+import os
 from pathlib import Path
 
 from helpers import EMBEDDED_MODEL, CourseError
@@ -17,6 +18,15 @@ ONE_FILE = "model.safetensors"  # transformers takes it first, also where there 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 OTHER_WEIGHTS = (".gguf", ".safetensors", ".h5", ".msgpack", ".onnx")
 LFS_POINTER = b"version https://git-lfs"
+
+
+def folder_of(model_dir: str | Path) -> Path:
+    """The path of a model folder; CourseError for what is no path, such as None."""
+    if not isinstance(model_dir, str | os.PathLike):
+        raise CourseError(
+            say("model_dir is {value!r}: give the folder of a model, as text or as a Path.", value=model_dir)
+        )
+    return Path(model_dir)
 
 
 def weights_bytes(model_dir: Path) -> int:

@@ -13,7 +13,7 @@ from helpers.environment import Capacity, Kind, Memory, ModelSize, decide, real_
 from helpers.environment.planner import Planner
 from helpers.inference.memory import read_memory, unused_gpus
 from helpers.inference.meta_model import meta_model, size_of
-from helpers.inference.model_folder import weights_bytes
+from helpers.inference.model_folder import folder_of, weights_bytes
 from helpers.language import say, to_say
 from helpers.terminal import in_a_row
 
@@ -114,7 +114,7 @@ def check_placement(model_dir: str | Path) -> None:
     CourseError, with the same sentence as `load`, when the model does not fit, and when it fits only with
     other arguments than these.
     """
-    placement = find_placement(Path(model_dir))
+    placement = find_placement(folder_of(model_dir))
     if not placement.bare_call_agrees:
         raise CourseError(
             in_a_row(

@@ -1,7 +1,7 @@
 """What the functions of this package refuse at once: what is no number, and a text where a list belongs."""
 
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 
 from helpers import CourseError
 from helpers.language import say
@@ -17,6 +17,14 @@ def check_whole(name: str, number: object, least: int) -> None:
                 number=number,
                 least=least,
             )
+        )
+
+
+def check_seconds(name: str, seconds: object) -> None:
+    """CourseError if the argument of this name is no number of seconds above zero."""
+    if not isinstance(seconds, Real) or not seconds > 0:
+        raise CourseError(
+            say("{name} is {seconds!r}: give a number of seconds above zero.", name=name, seconds=seconds)
         )
 
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import psutil  # comes with accelerate and with ipykernel
 
 from helpers import CourseError
-from helpers.inference.model_folder import weights_bytes
+from helpers.inference.model_folder import folder_of, weights_bytes
 from helpers.language import say
-from helpers.speed.arguments import check_list, check_whole
+from helpers.speed.arguments import check_list, check_seconds, check_whole
 from helpers.speed.failures import failed_launch, late_launch
 from helpers.speed.processes import LOOPBACK, Child, check_port, free_port, python_file
 from helpers.speed.ways import check_way, read_shape
@@ -87,7 +87,8 @@ def share_out(
     ended when this returns or raises.
     """
     check_wishes(ways, processes, nodes, new_tokens)
-    folder = Path(model_dir).absolute()
+    check_seconds("patience", patience)
+    folder = folder_of(model_dir).absolute()
     weights_bytes(folder)
     shape = read_shape(folder)
     for way in ways:

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from helpers import CourseError
+from helpers.inference.model_folder import folder_of
 from helpers.inference.placement import SMALL_MODEL, find_placement
 from helpers.language import listed, say
 from helpers.speed.processes import LOOPBACK, Child, check_port, free_port
@@ -100,7 +101,7 @@ def serve(model_dir: str | Path, *, port: int | None = None, batching: bool = Fa
     together. CourseError when a package is missing, the model cannot be served on this machine, the port is
     in use, or the server ends before it answers.
     """
-    folder = Path(model_dir).absolute()
+    folder = folder_of(model_dir).absolute()
     check_packages()
     placement = find_placement(folder)
     if not placement.bare_call_agrees:

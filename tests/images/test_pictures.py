@@ -3,7 +3,6 @@
 import importlib
 import json
 import re
-import shutil
 import sys
 from itertools import combinations
 from pathlib import Path
@@ -17,7 +16,6 @@ from drawing import FONTS, Picture, file_name  # noqa: E402
 
 SCRIPTS = sorted(script.stem for script in IMAGES.glob("draw_*.py"))
 PICTURES = sorted(IMAGES.glob("*.svg"))
-CHROMIUM = shutil.which("chromium")
 WIDE = "'DejaVu Sans', Verdana, sans-serif"  # for who has no other font
 
 
@@ -67,13 +65,8 @@ BOXES = """
 
 
 @pytest.fixture(scope="module")
-def faults(request):
+def faults(chromium):
     """A function: which labels of a picture are cut off, and which cover each other."""
-    pytest.importorskip("playwright", reason="Playwright is not installed: pip install playwright")
-    if not CHROMIUM:
-        pytest.skip("Chromium is not installed")
-    playwright = request.getfixturevalue("playwright_driver")
-    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
     page = chromium.new_page(viewport={"width": 800, "height": 900})
 
     def look(svg: str) -> list[str]:
@@ -91,7 +84,7 @@ def faults(request):
         return found
 
     yield look
-    chromium.close()
+    page.close()
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["first font", "wide font"])

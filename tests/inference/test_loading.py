@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from helpers import CourseError
-from helpers.inference import load
+from helpers.inference import check_placement, load
 
 
 def test_load_is_bf16_in_evaluation_mode_and_says_where(folder, capsys):
@@ -20,6 +20,13 @@ def test_load_is_bf16_in_evaluation_mode_and_says_where(folder, capsys):
     assert output.count("\n") == 2
     assert "sdpa" in output
     assert not noise
+
+
+@pytest.mark.parametrize("function", [load, check_placement])
+@pytest.mark.parametrize("wrong", [None, 3])
+def test_what_is_no_path_is_refused_in_one_sentence(function, wrong):
+    with pytest.raises(CourseError, match=f"model_dir is {wrong}: give the folder of a model"):
+        function(wrong)
 
 
 @pytest.mark.parametrize(

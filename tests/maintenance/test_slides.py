@@ -7,7 +7,6 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
-CHROMIUM = shutil.which("chromium")
 SOURCES = [
     source
     for number in build_slides.NOTEBOOKS
@@ -110,22 +109,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser(request):
-    pytest.importorskip("playwright", reason="Playwright is not installed: pip install playwright")
-    if not CHROMIUM:
-        pytest.skip("Chromium is not installed")
-    playwright = request.getfixturevalue("playwright_driver")
-    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-    yield chromium
-    chromium.close()
-
-
 @pytest.mark.parametrize("source", SOURCES, ids=name_of)
-def test_no_slide_is_cut_off(folder, browser, source):
+def test_no_slide_is_cut_off(folder, chromium, source):
     page = folder / f"{name_of(source)}.html"
     page.write_text(build_slides.slides_of(source), encoding="utf-8")
-    tab = browser.new_page(viewport={"width": 1280, "height": 720})
+    tab = chromium.new_page(viewport={"width": 1280, "height": 720})
     asked = []
     tab.on("request", lambda request: asked.append(request.url))
     slides = build_slides.measured(tab, page)

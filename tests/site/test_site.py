@@ -3,7 +3,6 @@
 import filecmp
 import importlib.util
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import site_links  # noqa: E402
 if importlib.util.find_spec("sphinx") is None:
     pytest.skip('the website needs pip install -e ".[site]"', allow_module_level=True)
 
-CHROMIUM = shutil.which("chromium")
 PHONE = {"width": 390, "height": 844}
 
 
@@ -112,20 +110,9 @@ def test_good_links_are_no_faults(tmp_path):
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def browser(request):
-    pytest.importorskip("playwright", reason="Playwright is not installed: pip install playwright")
-    if not CHROMIUM:
-        pytest.skip("Chromium is not installed")
-    playwright = request.getfixturevalue("playwright_driver")
-    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-    yield chromium
-    chromium.close()
-
-
 @pytest.mark.parametrize("edition", ["en", "zh"])
-def test_every_page_is_quiet_offline_and_fits_a_phone(site, browser, edition):
-    page = browser.new_page(viewport=PHONE)
+def test_every_page_is_quiet_offline_and_fits_a_phone(site, chromium, edition):
+    page = chromium.new_page(viewport=PHONE)
     said = []
     asked = []
     page.on("console", lambda message: said.append(message.text))
@@ -143,8 +130,8 @@ def test_every_page_is_quiet_offline_and_fits_a_phone(site, browser, edition):
 @pytest.mark.parametrize(
     "edition, words", [("en", "shared expert"), ("zh", "共享专家"), ("zh", "路由器"), ("zh", "hook")]
 )
-def test_the_search_finds_the_terms_of_the_course(site, browser, edition, words):
-    page = browser.new_page()
+def test_the_search_finds_the_terms_of_the_course(site, chromium, edition, words):
+    page = chromium.new_page()
     page.goto((site / edition / "search.html").as_uri() + f"?q={words}")
     results = page.locator("#search-results ul.search li")
     results.first.wait_for(timeout=60_000)
@@ -152,8 +139,8 @@ def test_the_search_finds_the_terms_of_the_course(site, browser, edition, words)
     page.close()
 
 
-def test_the_start_page_leads_to_an_edition(site, browser):
-    page = browser.new_page(locale="zh-CN")
+def test_the_start_page_leads_to_an_edition(site, chromium):
+    page = chromium.new_page(locale="zh-CN")
     page.goto((site / "index.html").as_uri())
     page.wait_for_url("**/zh/index.html", timeout=60_000)
     page.close()

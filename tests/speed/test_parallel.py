@@ -118,6 +118,10 @@ def test_nothing_is_started_when_it_cannot_work():
         share_out(EMBEDDED_MODEL, ["tensor"], new_tokens=0)
     with pytest.raises(CourseError, match="cannot be spread evenly over 3 nodes"):
         share_out(EMBEDDED_MODEL, ["tensor"], processes=2, nodes=[Node()] * 3)
+    with pytest.raises(CourseError, match="patience is '60': give a number of seconds"):
+        share_out(EMBEDDED_MODEL, ["tensor"], patience="60")
+    with pytest.raises(CourseError, match="model_dir is None: give the folder"):
+        share_out(None, ["tensor"])
     with socket.socket() as other:
         other.bind((LOOPBACK, 0))
         other.listen()
