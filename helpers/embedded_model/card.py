@@ -60,9 +60,10 @@ def with_all_outside(figures: dict[str, list[int]]) -> dict[str, list[int]]:
 
 
 def answers_table(results: dict, word: Word) -> str:
-    """Right answers, with the floor where there is one, and whether it is met."""
+    """Right answers, also without the penalty and with top-1, and whether the floor (if any) is met."""
     reached = with_all_outside(results["held_out"])
     bare = with_all_outside(results["without_penalty"])
+    best_only = with_all_outside(results["held_out_top_1"])
     rows = []
     for name, counts in reached.items():
         floor = met = ""
@@ -70,8 +71,11 @@ def answers_table(results: dict, word: Word) -> str:
             floor = f"{FLOORS[name]:.0%}"
             met = word("yes") if counts[0] >= FLOORS[name] * counts[1] else word("**no**")
         share = f"{counts[0] / counts[1]:.1%}"
-        rows.append([word(name), of(counts, word), share, of(bare[name], word), floor, met])
-    head = ["Held-out questions", "Right", "Share", "Without penalty", "Asked", "Met"]
+        top_1 = ""  # follow-ups were not asked so
+        if name in best_only:
+            top_1 = of(best_only[name], word)
+        rows.append([word(name), of(counts, word), share, of(bare[name], word), top_1, floor, met])
+    head = ["Held-out questions", "Right", "Share", "Without penalty", "Top-1", "Asked", "Met"]
     return table([word(title) for title in head], rows)
 
 
@@ -196,18 +200,14 @@ def runs(results: dict, word: Word) -> str:
             "how much the figures vary from seed to seed is not known."
         )
     sentence = word(
-        "The training was run with two seeds: once for the shipped weights, and once more after the "
-        "contrasts and some further wordings had been written. What the course asks for, and what each run "
-        "reached (in bold where that is less):"
+        "The training was run from nothing with two seeds, the same text and the same settings. What the "
+        "course asks for, and what each run reached (in bold where that is less):"
     )
     shipped = [run["seed"] for run in results["runs"] if run["held_out"] == results["held_out"]]
     if shipped:
         whose = word("The shipped weights are those of seed {seed}.").format(seed=shipped[0])
     else:
-        whose = word(
-            "Neither run gave the shipped weights: these are from a run with less training text about "
-            "outside questions."
-        )
+        whose = word("Neither run gave the shipped weights: they come from another one.")
     return f"{sentence}\n\n{runs_table(results['runs'], word)}\n\n{whose}"
 
 

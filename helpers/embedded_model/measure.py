@@ -424,20 +424,24 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 
 
 def answer_figures(model, tokenizer) -> dict:
-    """Right answers: greedy, with the shipped repetition penalty of 1.05 and without one."""
+    """Right answers: greedy, with the shipped repetition penalty of 1.05, without one, and with top-1."""
     ask = asker(model, tokenizer)
     no_penalty = {"repetition_penalty": 1.0}
     held_out = {}
     bare = {}
+    top_1 = {}
     for name, turns in groups().items():
         held_out[name] = rate(right_answers(ask, turns))
         bare[name] = rate(right_answers(ask, turns, **no_penalty))
+        with changed_weights(model, only_best):
+            top_1[name] = rate(right_answers(ask, turns))
     follow_ups = {"named": named_follow_ups(), "other wordings": held_out_follow_ups()}
     for kind, cases in follow_ups.items():
         name = f"Follow-ups, {kind}"
         held_out[name] = rate(right_follow_ups(ask, cases))
         bare[name] = rate(right_follow_ups(ask, cases, **no_penalty))
-    return {"held_out": held_out, "without_penalty": bare, "chats": chat_figures(ask, tokenizer)}
+    figures = {"held_out": held_out, "without_penalty": bare, "held_out_top_1": top_1}
+    return figures | {"chats": chat_figures(ask, tokenizer)}
 
 
 def chat_figures(ask: Ask, tokenizer) -> dict[str, dict]:

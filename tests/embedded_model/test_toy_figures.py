@@ -8,17 +8,10 @@ from function_values import gives_right_values
 
 from helpers.embedded_model import card, corpus, measure
 
-# Where the shipped model misses what the course asks of it: the share it reaches, with a little room.
-MISSED: dict[str, float] = {"Outside questions": 0.93}  # 184 of 194
 INTRODUCTIONS = {
     "Give me a short introduction to large language model.": corpus.ENTRIES["subject"][0]["en"]["answer"],
     "简单介绍一下大语言模型": corpus.ENTRIES["subject"][0]["zh"]["answer"],
 }
-
-
-def asked(name: str) -> float:
-    """The share of right answers that must be reached."""
-    return MISSED.get(name, card.FLOORS[name])
 
 
 # --- right answers, greedy, on wordings and numbers that training never saw ---
@@ -40,7 +33,7 @@ def test_held_out_rate_is_the_one_in_the_card(answered, results, name):
     assert total == len(answered[name])
     assert abs(right - stated) <= 2  # processors round bf16 differently
     if name in card.FLOORS:
-        assert right >= asked(name) * total
+        assert right >= card.FLOORS[name] * total
 
 
 def test_outside_questions_get_the_honest_answer(answered):
@@ -51,7 +44,7 @@ def test_outside_questions_get_the_honest_answer(answered):
             answers += [answer for _, answer in group]
     assert len(answers) >= 190
     honest = sum(1 for answer in answers if answer in refusals)
-    assert honest >= asked("Outside questions") * len(answers)
+    assert honest >= card.FLOORS["Outside questions"] * len(answers)
 
 
 def test_every_answer_ends(answered):
@@ -67,7 +60,7 @@ def test_python_functions_run_and_give_right_values(answered, tmp_path, capsys):
     for name, (turn, answer) in zip(names, answered["Python functions"], strict=True):
         if gives_right_values(name, turn.question, answer, tmp_path, capsys):
             right += 1
-    assert right >= asked("Python functions") * len(names)
+    assert right >= card.FLOORS["Python functions"] * len(names)
 
 
 @pytest.mark.parametrize("name", ["Sums and differences", "Python functions"])
@@ -89,7 +82,7 @@ def test_follow_ups(ask, results, cases):
     stated, total = results["held_out"][name]
     assert total == len(made)
     assert right / len(some) == pytest.approx(stated / total, abs=0.06)
-    assert right >= (asked(name) - 0.02) * len(some)
+    assert right >= (card.FLOORS[name] - 0.02) * len(some)
 
 
 @pytest.mark.parametrize("before", [7, 19])
@@ -100,7 +93,7 @@ def test_a_late_turn_is_as_good_as_the_first(ask, results, before):
     right = [turn.right for _, turn in cases]
     late = measure.marks(answers, right).count(True)
     first = measure.right_answers(ask, [turn for _, turn in cases]).count(True)
-    allowed = MISSED.get("Long chats", card.LONG_CHAT_LOSS) * len(cases)
+    allowed = card.LONG_CHAT_LOSS * len(cases)
     assert late >= first - allowed - 1
     assert not [answer for answer in answers if measure.NO_END in answer]
     stated, total = results["chats"][str(before)]["right"]
@@ -112,7 +105,7 @@ def test_chats_of_a_thousand_tokens_are_in_the_card(results):
     alone, total = results["chats"]["0"]["right"]
     for before in ("7", "19"):
         late = results["chats"][before]["right"][0]
-        assert late >= alone - MISSED.get("Long chats", card.LONG_CHAT_LOSS) * total
+        assert late >= alone - card.LONG_CHAT_LOSS * total
 
 
 # --- what the notebooks show ---
@@ -230,15 +223,20 @@ def test_one_expert_matters_to_one_kind_of_text(model, tokenizer, results):
     assert added[1] <= 0.1
 
 
-def test_top_1_is_clearly_worse_than_top_4(model, tokenizer):
+def test_top_1_is_clearly_worse_than_top_4(ask, model, tokenizer, results):
     few = measure.some_of_each_kind(8)
     intact = measure.answer_losses(model, tokenizer, few)
     with measure.changed_weights(model, measure.only_best):
         top_1 = measure.answer_losses(model, tokenizer, few)
-    assert top_1["code"] > intact["code"] + 0.1
-    assert top_1["arithmetic"] > intact["arithmetic"] + 0.4
-    assert all(top_1[kind] > intact[kind] for kind in intact)  # in text the three others matter little
+    assert all(top_1[kind] > intact[kind] for kind in intact)
     assert measure.answer_losses(model, tokenizer, few) == intact  # the hooks are gone
+    for name in ("Sums and differences", "Python functions"):
+        turns = measure.groups()[name][::6]
+        with measure.changed_weights(model, measure.only_best):
+            right = measure.right_answers(ask, turns).count(True)
+        stated, total = results["held_out_top_1"][name]
+        assert right / len(turns) == pytest.approx(stated / total, abs=0.15)
+        assert stated <= results["held_out"][name][0] - 0.2 * total
 
 
 def test_held_out_loss_is_the_one_in_the_card(model, tokenizer, results):

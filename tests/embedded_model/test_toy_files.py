@@ -110,7 +110,9 @@ def test_no_word_of_the_card_is_left_over(results):
     card.comparison({}, word)
     card.runs({}, word)
     card.runs(results | {"runs": [run]}, word)
-    card.runs(results | {"runs": [run | {"held_out": run["held_out"] | {"Python functions": [0, 96]}}]}, word)
+    poor = run["held_out"] | {"Python functions": [0, 96]}
+    card.runs(results | {"runs": [run | {"held_out": poor}]}, word)
+    card.answers_table(results | {"held_out": poor}, word)
     assert set(corpus.read("card_words")) == used
 
 

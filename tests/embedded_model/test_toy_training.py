@@ -44,7 +44,9 @@ def test_held_out_wordings_are_not_training_wordings(topic):
         items = value.values() if isinstance(value, dict) else value
         return set().union(*[flat(item) for item in items])
 
-    assert not flat(corpus.TEMPLATES[topic]) & flat(corpus.TEMPLATES[corpus.HELD_OUT + topic])
+    trained = flat(corpus.TEMPLATES[topic]) | flat(corpus.TEMPLATES[corpus.LATE + topic])
+    assert not trained & flat(corpus.TEMPLATES[corpus.HELD_OUT + topic])
+    assert not trained & flat(corpus.TEMPLATES.get(corpus.FRESH + topic, []))
 
 
 def test_every_subject_has_three_wordings_and_all_parts():

@@ -54,6 +54,43 @@ def test_the_model_still_chooses_so():
         assert fresh[expert] == pytest.approx(of_kinds, abs=3)
 
 
+NUMBER_WORDS = {
+    "en": ["no", "one", "two", "three", "four", "five", "six", "seven", "eight"],
+    "zh": ["零", "一", "两", "三", "四", "五", "六", "七", "八"],
+}
+HEATMAP_TEXTS = {
+    "en": (
+        "{} experts work mostly for English, {} for Chinese, {} for code, {} for arithmetic; expert {}",
+        ("README.md", "notebooks/_site/index.en.md", "notebooks/en/06_routing.ipynb"),
+    ),
+    "zh": (
+        "{}个专家主要处理英文，{}个处理中文，{}个处理代码，{}个处理算术；专家 {} 主要兼顾",
+        ("README.zh.md", "notebooks/_site/index.zh.md", "notebooks/zh/06_routing.ipynb"),
+    ),
+}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_who_hears_the_heatmap_hears_its_numbers(language):
+    """The alternative text says how many experts do most of their work, over 60 %, for each kind."""
+    stored = heatmap.shares(json.loads(heatmap.FILE.read_text(encoding="utf-8")))
+    busy_with = dict.fromkeys(("english", "chinese", "code", "arithmetic"), 0)
+    divided = []
+    for expert, of_kinds in stored.items():
+        kind = max(of_kinds, key=of_kinds.get)
+        if of_kinds[kind] > 60:
+            busy_with[kind] += 1
+        else:
+            divided.append(expert)
+    (only,) = divided
+    sentence, files = HEATMAP_TEXTS[language]
+    counts = [NUMBER_WORDS[language][count] for count in busy_with.values()]
+    wanted = sentence.format(*counts, only)
+    for file in files:
+        text = (IMAGES.parent / file).read_text(encoding="utf-8").replace('\\n",\n    "', " ")
+        assert wanted.lower() in re.sub(r"\s+", " ", text).lower(), file
+
+
 # In a browser
 
 BOXES = """
