@@ -24,9 +24,17 @@ from helpers.inference.model_folder import folder_of, weights_bytes
 from helpers.language import say
 from helpers.speed.arguments import check_list, check_seconds, check_whole
 from helpers.speed.failures import failed_launch, late_launch
-from helpers.speed.processes import LOOPBACK, Child, check_port, free_port, python_file
+from helpers.speed.processes import (
+    LOOPBACK,
+    Child,
+    PortTakenError,
+    check_port,
+    free_port,
+    python_file,
+)
 from helpers.speed.ways import check_way, read_shape
 
+FREE_PORTS = 3  # as many free ports are tried, when other programs are faster
 LAUNCH_PATIENCE = 300  # seconds for a whole launch; a small model takes about ten
 LOOK_AGAIN = 0.1  # seconds between two looks
 FOLLOW = 5  # seconds in which the other nodes notice that one has failed
@@ -93,16 +101,34 @@ def share_out(
     shape = read_shape(folder)
     for way in ways:
         check_way(shape, way, processes)
-    if port is None:
-        port = free_port()
-    if address == LOOPBACK:
+    if port is not None and address == LOOPBACK:
         check_port(port)
     with tempfile.TemporaryDirectory() as folder_of_launch:
         exchange = Path(folder_of_launch)
         whole_bytes = write_task(exchange, folder, ways, new_tokens)
-        with launched(exchange, processes, nodes, address, port) as children:
-            wait_for(children, exchange, processes, patience)
+        launch(exchange, processes, nodes, address, port, patience)
         return [read_result(exchange, way, processes, whole_bytes) for way in ways]
+
+
+def launch(
+    exchange: Path, processes: int, nodes: Sequence[Node], address: str, port: int | None, patience: float
+) -> None:
+    """Start the processes and wait until all have finished; LaunchError when they do not.
+
+    A free port is only free until another program asks for one, and torchrun takes seconds to listen on it.
+    So when somebody was faster, another free port is tried; a port that was asked for is not replaced.
+    """
+    for attempt in range(1, FREE_PORTS + 1):
+        chosen = free_port() if port is None else port
+        try:
+            with launched(exchange, processes, nodes, address, chosen) as children:
+                wait_for(children, exchange, processes, patience)
+            return
+        except PortTakenError:
+            if port is not None or attempt == FREE_PORTS:
+                raise
+            for file in exchange.glob("node_*"):
+                file.unlink()  # what the launch that failed has said
 
 
 def check_wishes(ways: Sequence[str], processes: int, nodes: Sequence[Node], new_tokens: int) -> None:

@@ -19,6 +19,10 @@ KEEPER = Path(__file__).with_name("keeper.py")
 END_PATIENCE = 30  # seconds for the keeper to end a command, which it does within 5
 
 
+class PortTakenError(CourseError):
+    """Nobody can listen on the port that a program was told to take."""
+
+
 class Child:
     """A command that runs in the background until it ends, `end()` is called, or this program ends."""
 
@@ -109,9 +113,9 @@ def check_port(port: int) -> None:
             raise port_taken(port) from error
 
 
-def port_taken(port: int) -> CourseError:
+def port_taken(port: int) -> PortTakenError:
     """The sentence for a port on which nobody can listen."""
-    return CourseError(
+    return PortTakenError(
         say(
             "Port {port} cannot be used, most likely because another program listens on it: stop that one, "
             "or name another port from 1024 to 65535.",

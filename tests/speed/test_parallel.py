@@ -9,6 +9,7 @@ import pytest
 from namespaces import ADDRESSES, two_computers, why_not
 
 from helpers import EMBEDDED_MODEL, CourseError
+from helpers.speed import parallel
 from helpers.speed.failures import LaunchError, failed_launch, hung_ranks, late_launch, step_of
 from helpers.speed.node import note_failure, open_store
 from helpers.speed.parallel import Node, launched, share_out, wait_for, write_task
@@ -30,6 +31,30 @@ def test_three_ways_give_the_tokens_of_one_process():
     # A pipeline holds everything once; the others have a copy of the shared expert in every process.
     assert sum(results["pipeline"].process_bytes) == results["pipeline"].whole_bytes
     assert sum(results["tensor"].process_bytes) > results["tensor"].whole_bytes
+
+
+@pytest.fixture
+def taken_port():
+    """A port on which a program of this test listens."""
+    with socket.socket() as other:
+        other.bind((LOOPBACK, 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_a_free_port_that_somebody_takes_in_between_is_replaced(monkeypatch, taken_port):
+    ports = [free_port(), taken_port]
+    monkeypatch.setattr(parallel, "free_port", ports.pop)
+    (result,) = share_out(EMBEDDED_MODEL, ["pipeline"], processes=2)
+    assert result.same_tokens
+    assert not ports
+
+
+def test_a_port_that_was_asked_for_is_not_replaced(monkeypatch, tmp_path, taken_port):
+    write_task(tmp_path, EMBEDDED_MODEL, ["tensor"], 1)
+    monkeypatch.setattr(parallel, "free_port", lambda: pytest.fail("another port was taken"))
+    with pytest.raises(CourseError, match=f"Port {taken_port} cannot be used"):
+        parallel.launch(tmp_path, 2, [Node()], LOOPBACK, taken_port, PATIENCE)
 
 
 def test_two_nodes_on_one_computer():
@@ -103,7 +128,7 @@ def test_a_hung_process_and_a_killed_one_are_named_and_nothing_stays(tmp_path):
     assert not alive
 
 
-def test_nothing_is_started_when_it_cannot_work():
+def test_nothing_is_started_when_it_cannot_work(taken_port):
     with pytest.raises(CourseError, match="32 processes are more than the 16 experts"):
         share_out(EMBEDDED_MODEL, ["experts"], processes=32)
     with pytest.raises(CourseError, match="ways is 'tensor': give a list"):
@@ -122,11 +147,8 @@ def test_nothing_is_started_when_it_cannot_work():
         share_out(EMBEDDED_MODEL, ["tensor"], patience="60")
     with pytest.raises(CourseError, match="model_dir is None: give the folder"):
         share_out(None, ["tensor"])
-    with socket.socket() as other:
-        other.bind((LOOPBACK, 0))
-        other.listen()
-        with pytest.raises(CourseError, match="cannot be used"):
-            share_out(EMBEDDED_MODEL, ["tensor"], port=other.getsockname()[1])
+    with pytest.raises(CourseError, match="cannot be used"):
+        share_out(EMBEDDED_MODEL, ["tensor"], port=taken_port)
 
 
 @pytest.mark.parametrize(
