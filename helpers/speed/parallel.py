@@ -119,7 +119,9 @@ def launch(
     So when somebody was faster, another free port is tried; a port that was asked for is not replaced.
     """
     for attempt in range(1, FREE_PORTS + 1):
-        chosen = free_port() if port is None else port
+        chosen = port
+        if port is None:
+            chosen = free_port()
         try:
             with launched(exchange, processes, nodes, address, chosen) as children:
                 wait_for(children, exchange, processes, patience)
