@@ -126,17 +126,18 @@ def run_lab() -> None:
     ]
     server = LabApp.initialize_server(options)
 
-    def stop(*_) -> None:
+    def stop() -> None:
         print("\n" + say("JupyterLab ends, and its notebooks' kernels with it."), flush=True)
-        server.stop(from_signal=True)
+        server.stop()
 
     def announce() -> None:
         address = f"{server.connection_url}lab/tree/{notebook}?token={token}"
         print(say(READY, address=address, port=server.port, user=getpass.getuser()), flush=True)
 
-    # JupyterLab's own handler would ask whether Ctrl-C is meant.
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    # JupyterLab's own handler would ask whether Ctrl-C is meant. The loop calls this one between two of its
+    # tasks: in the middle of one, a connection that has just come would lose its server: a traceback.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        server.io_loop.asyncio_loop.add_signal_handler(ending, stop)
     # The first thing that the loop does is to take the port; the second is this.
     server.io_loop.add_callback(announce)
     server.start()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from chinese_text import check_chinese
-from lab_run import ADDRESS, ROOT, is_open
+from lab_run import ADDRESS, ROOT, UNTIL_ENDED, is_open
 
 from helpers import start
 
@@ -21,6 +21,21 @@ LAB_ONLY = [
     "from helpers import start; start.run_lab()",
 ]  # without the answer before it
 START = [sys.executable, "-m", "helpers.start"]
+# Ctrl-C at the worst moment: a connection has come, and Tornado is about to look up who serves it.
+CTRL_C_WITH_A_CONNECTION = """
+import signal
+from tornado.platform.asyncio import BaseAsyncIOLoop
+from helpers import start
+
+handle_events = BaseAsyncIOLoop._handle_events
+
+def interrupted(loop, file_descriptor, events):
+    signal.raise_signal(signal.SIGINT)
+    handle_events(loop, file_descriptor, events)
+
+BaseAsyncIOLoop._handle_events = interrupted
+start.run_lab()
+"""
 JUPYTERS_FIRST_PORT = 8888
 
 
@@ -101,6 +116,16 @@ def test_ctrl_c_ends_the_kernels_too(run, environment, check_end, start_kernel):
     kernel = start_kernel(found[0], Path(environment["JUPYTER_RUNTIME_DIR"]))
     check_end(lab, int(found[1]))
     assert not kernel.exists(), "JupyterLab removes the file of a kernel that has ended"
+
+
+def test_ctrl_c_in_the_middle_of_a_connection(run, environment):
+    lab = run([sys.executable, "-c", CTRL_C_WITH_A_CONNECTION], ROOT, environment)
+    found = lab.wait_for(ADDRESS)
+    lab.wait_for(READY)
+    with suppress(ConnectionError):  # the server may be gone before it has taken the connection
+        is_open("127.0.0.1", int(found[1]))
+    assert lab.process.wait(UNTIL_ENDED) == 0, lab.text()
+    assert "Traceback" not in lab.text()
 
 
 def test_settings_of_the_user_do_not_open_the_server(run, environment, check_page, check_end):
