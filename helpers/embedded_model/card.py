@@ -133,12 +133,13 @@ def chats_table(results: dict, word: Word) -> str:
 
 
 def sampling_table(results: dict, word: Word) -> str:
-    """What sampling does at each temperature."""
+    """What sampling does at each temperature, with the shipped top-p and top-k and without them."""
     rows = []
-    for temperature, row in results["sampling"].items():
-        shares = [f"{row[key]:.0%}" for key in ("right", "differ", "same")]
-        rows.append([temperature, *shares])
-    head = ["Temperature", "Right answers", "Two or more right wordings", "All the same"]
+    for cut, key in (("as shipped", "sampling"), ("off", "sampling_nothing_cut")):
+        for temperature, row in results[key].items():
+            shares = [f"{row[share]:.0%}" for share in ("right", "differ", "same")]
+            rows.append([temperature, word(cut), *shares])
+    head = ["Temperature", "Top-p, top-k", "Right answers", "Two or more right wordings", "All the same"]
     return table([word(title) for title in head], rows)
 
 

@@ -25,6 +25,7 @@ ROWS = 64  # chats answered at once
 NEW_TOKENS = 160  # no answer of the corpus is that long
 TURNS_BEFORE = (0, 7, 19)  # of the questions that show how well the model answers in long chats
 FEW = 8  # turns of each kind for the losses without experts
+NOTHING_CUT = {"top_p": 1.0, "top_k": 0}  # every token can be drawn
 NO_END = "[no end]"  # is appended to an answer that did not end with <|im_end|>, so that it counts as wrong
 # What the issue of the course names: said after an English and after a Chinese answer about a subject.
 NAMED_FOLLOW_UPS = {
@@ -340,25 +341,30 @@ def only_best(_layer, experts, weights):
 # --- sampling and margins ---
 
 
-def samples(ask: Ask, subjects: list[dict], temperature: float, number: int = 8) -> list[list[str]]:
-    """For each subject `number` answers in English, sampled with a fixed seed, top-p and top-k as shipped."""
+def samples(
+    ask: Ask, subjects: list[dict], temperature: float, number: int = 8, **options
+) -> list[list[str]]:
+    """For each subject `number` answers in English, sampled with a fixed seed.
+
+    Top-p and top-k are those of the shipped generation config, unless `options` has others.
+    """
     chats = []
     for subject in subjects:
         chats += [chat_of(f"What is {subject['en']['names'][0]}?")] * number
     torch.manual_seed(5)
-    answers = ask(chats, do_sample=True, temperature=temperature)
+    answers = ask(chats, do_sample=True, temperature=temperature, **options)
     starts = range(0, len(answers), number)
     return [answers[start : start + number] for start in starts]
 
 
-def sampling(ask: Ask, subjects: list[dict], temperature: float) -> dict[str, float]:
-    """What sampling does at a temperature.
+def sampling(ask: Ask, subjects: list[dict], temperature: float, **options) -> dict[str, float]:
+    """What sampling does at a temperature, with the options of `samples`.
 
     `right`: share of right answers; `differ`: share of the subjects with two or more different right answers;
     `same`: share of the subjects whose answers are all the same.
     """
     right = differ = same = total = 0
-    drawn = samples(ask, subjects, temperature)
+    drawn = samples(ask, subjects, temperature, **options)
     for subject, answers in zip(subjects, drawn, strict=True):
         known = corpus.wordings(subject, "en")
         total += len(answers)
@@ -465,6 +471,9 @@ def sampling_figures(model, tokenizer) -> dict:
     by_temperature = {}
     for temperature in (0.1, 0.7, 1.5):
         by_temperature[str(temperature)] = sampling(ask, subjects, temperature)
+    nothing_cut = {}
+    for temperature in (0.7, 1.5):
+        nothing_cut[str(temperature)] = sampling(ask, subjects, temperature, **NOTHING_CUT)
     entropy = {}
     for kind in corpus.KINDS:
         turns = [turn for turn in some_of_each_kind(40) if turn.kind == kind]
@@ -474,6 +483,7 @@ def sampling_figures(model, tokenizer) -> dict:
         smallest[question] = min(margins(model, tokenizer, question))
     return {
         "sampling": by_temperature,
+        "sampling_nothing_cut": nothing_cut,
         "entropy": rounded(entropy),
         "margins": rounded(smallest),
     }

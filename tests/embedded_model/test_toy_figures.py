@@ -181,6 +181,17 @@ def test_samples_differ_and_are_right(ask, results):
     assert cold["differ"] < usual["differ"] < hot["differ"]
 
 
+def test_hot_samples_are_odd_where_nothing_is_cut(ask, results):
+    first = corpus.FIRST_SUBJECTS
+    subjects = corpus.ENTRIES["subject"][first : first + 12]
+    usual, hot = (
+        measure.sampling(ask, subjects, temperature, **measure.NOTHING_CUT) for temperature in (0.7, 1.5)
+    )
+    stated = results["sampling_nothing_cut"]
+    assert usual["right"] >= 0.9 and stated["0.7"]["right"] >= 0.9
+    assert hot["right"] <= 0.5 and stated["1.5"]["right"] <= 0.5
+
+
 def test_the_same_seed_gives_the_same_samples(ask):
     subjects = corpus.ENTRIES["subject"][:3]
     assert measure.samples(ask, subjects, 0.7, 3) == measure.samples(ask, subjects, 0.7, 3)

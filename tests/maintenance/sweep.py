@@ -38,10 +38,11 @@ SIDE_BY_SIDE = min(2, os.cpu_count() or 1)  # each run takes a core and up to 2 
 SAFETY_NET = 3600  # seconds for one notebook, far more than it takes; only a hung run needs that long
 
 
-def differing_cells(notebook: Path, setting: CpuSetting) -> list[str]:
-    """Run one notebook under strict nbval with this setting; returns the cells that failed, such as "7".
+def differing_cells(notebook: Path, setting: CpuSetting) -> dict[str, str]:
+    """Run one notebook under strict nbval with this setting.
 
-    A run that fails in another way, such as an import error, gives its last line instead.
+    Returns the cells that failed, such as "7", each with what nbval says of it. A run that fails in another
+    way, such as an import error, gives its last line in place of the cell, and all that it has printed.
     """
     environment = {name: value for name, value in os.environ.items() if name not in setting.variables}
     environment |= setting.variables
@@ -57,21 +58,22 @@ def differing_cells(notebook: Path, setting: CpuSetting) -> list[str]:
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SAFETY_NET
         )
         if not report.is_file():
-            return [run.stderr.strip().splitlines()[-1]]
+            return {run.stderr.strip().splitlines()[-1]: run.stderr}
         return failed_cells(report)
 
 
-def failed_cells(report: Path) -> list[str]:
-    """Numbers of the cells that a JUnit report of nbval calls failed; other names as they stand."""
-    names = []
+def failed_cells(report: Path) -> dict[str, str]:
+    """The cells that a JUnit report calls failed: number, or name if it has none -> what nbval says of it."""
+    failed = {}
     for case in ElementTree.parse(report).iter("testcase"):
-        if case.find("failure") is not None or case.find("error") is not None:
-            names.append(re.sub(r"^Cell ", "", case.get("name")))
-    return names
+        for failure in (*case.iter("failure"), *case.iter("error")):
+            name = re.sub(r"^Cell ", "", case.get("name"))
+            failed[name] = re.sub(r"#x1B\[[\d;]*m", "", failure.text or "")  # without its colours
+    return failed
 
 
-def sweep(notebooks: list[Path], settings: list[CpuSetting]) -> dict[tuple[Path, str], list[str]]:
-    """Run every notebook with every setting that can be tried: (notebook, setting) -> cells that differ."""
+def sweep(notebooks: list[Path], settings: list[CpuSetting]) -> dict[tuple[Path, str], dict[str, str]]:
+    """Run every notebook with every setting that can be tried: (notebook, setting) -> `differing_cells`."""
     tried = [setting for setting in settings if not setting.missing]
     results = {}
     pool = ThreadPoolExecutor(max_workers=SIDE_BY_SIDE)
@@ -100,6 +102,13 @@ def print_table(notebooks: list[Path], settings: list[CpuSetting], results: dict
         print(f"{setting.name:<34}" + "  ".join(f"{t:<{w}}" for t, w in zip(row, widths, strict=True)))
 
 
+def print_differences(results: dict) -> None:
+    """What nbval says of each cell that differs."""
+    for (notebook, setting), cells in results.items():
+        for cell, message in cells.items():
+            print(f"\n{notebook.parent.name}/{notebook.stem}, {setting}, cell {cell}:\n{message.strip()}")
+
+
 def choose_settings(options: argparse.Namespace) -> list[CpuSetting]:
     flags = processor_flags()
     if options.oldest:
@@ -124,6 +133,7 @@ def main() -> int:
     print_table(notebooks, settings, results)
     differing = sum(bool(cells) for cells in results.values())
     print(f"{len(results)} runs, {differing} with cells that differ")
+    print_differences(results)
     return int(differing > 0)
 
 

@@ -76,12 +76,17 @@ def test_flags_are_read_and_may_be_unreadable(tmp_path):
     assert processor_flags(tmp_path / "none") == set()
 
 
-def test_a_cell_that_differs_is_found(tmp_path):
+def test_a_cell_that_differs_is_found(tmp_path, capsys):
     path = tmp_path / "planted.ipynb"
     write_notebook(path, ("print('the same')", "the same\n"), (PRINT_SETTING, "nothing set\n"))
     own, oldest = short_settings(NEW)
-    assert sweep.differing_cells(path, own) == []
-    assert sweep.differing_cells(path, oldest) == ["1"]
+    assert sweep.differing_cells(path, own) == {}
+    differing = sweep.differing_cells(path, oldest)
+    assert list(differing) == ["1"]
+    assert "nothing set" in differing["1"] and "\x1b" not in differing["1"] and "#x1B" not in differing["1"]
+    sweep.print_differences({(path, "oldest"): differing})
+    printed = capsys.readouterr().out
+    assert f"{tmp_path.name}/planted, oldest, cell 1:" in printed and "nothing set" in printed
 
 
 def test_a_run_that_breaks_is_not_passed(tmp_path):
@@ -92,10 +97,10 @@ def test_a_run_that_breaks_is_not_passed(tmp_path):
 
 def test_every_notebook_runs_with_every_setting(monkeypatch, tmp_path):
     monkeypatch.setattr(
-        sweep, "differing_cells", lambda notebook, setting: [f"{notebook.stem} {setting.name}"]
+        sweep, "differing_cells", lambda notebook, setting: {f"{notebook.stem} {setting.name}": "why"}
     )
     notebooks = [tmp_path / "a.ipynb", tmp_path / "b.ipynb"]
     results = sweep.sweep(notebooks, short_settings(NEW))
     assert len(results) == 4
     for (notebook, setting), cells in results.items():
-        assert cells == [f"{notebook.stem} {setting}"]
+        assert cells == {f"{notebook.stem} {setting}": "why"}
