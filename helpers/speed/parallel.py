@@ -27,14 +27,12 @@ from helpers.speed.failures import failed_launch, late_launch
 from helpers.speed.processes import (
     LOOPBACK,
     Child,
-    PortTakenError,
     check_port,
-    free_port,
     python_file,
+    start_on,
 )
 from helpers.speed.ways import check_way, read_shape
 
-FREE_PORTS = 3  # as many free ports are tried, when other programs are faster
 LAUNCH_PATIENCE = 300  # seconds for a whole launch; a small model takes about ten
 LOOK_AGAIN = 0.1  # seconds between two looks
 FOLLOW = 5  # seconds in which the other nodes notice that one has failed
@@ -113,24 +111,15 @@ def share_out(
 def launch(
     exchange: Path, processes: int, nodes: Sequence[Node], address: str, port: int | None, patience: float
 ) -> None:
-    """Start the processes and wait until all have finished; LaunchError when they do not.
+    """Start the processes and wait until all have finished; LaunchError when they do not."""
 
-    A free port is only free until another program asks for one, and torchrun takes seconds to listen on it.
-    So when somebody was faster, another free port is tried; a port that was asked for is not replaced.
-    """
-    for attempt in range(1, FREE_PORTS + 1):
-        chosen = port
-        if port is None:
-            chosen = free_port()
-        try:
-            with launched(exchange, processes, nodes, address, chosen) as children:
-                wait_for(children, exchange, processes, patience)
-            return
-        except PortTakenError:
-            if port is not None or attempt == FREE_PORTS:
-                raise
-            for file in exchange.glob("node_*"):
-                file.unlink()  # what the launch that failed has said
+    def run_on(chosen: int) -> None:
+        for file in exchange.glob("node_*"):
+            file.unlink()  # what a launch has said whose port was taken
+        with launched(exchange, processes, nodes, address, chosen) as children:
+            wait_for(children, exchange, processes, patience)
+
+    start_on(port, run_on)
 
 
 def check_wishes(ways: Sequence[str], processes: int, nodes: Sequence[Node], new_tokens: int) -> None:

@@ -6,8 +6,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from helpers import CourseError
 from helpers.language import say
@@ -17,6 +18,8 @@ LOOPBACK = "127.0.0.1"  # programs on other computers cannot reach this address
 COURSE_FOLDER = Path(__file__).parents[2]
 KEEPER = Path(__file__).with_name("keeper.py")
 END_PATIENCE = 30  # seconds for the keeper to end a command, which it does within 5
+FREE_PORTS = 3  # as many free ports are tried, when other programs are faster
+Started = TypeVar("Started")
 
 
 class PortTakenError(CourseError):
@@ -100,6 +103,23 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return probe.getsockname()[1]
+
+
+def start_on(port: int | None, start: Callable[[int], Started]) -> Started:
+    """Start a program that listens on this port (None: a free one), and return what `start(port)` returns.
+
+    A free port is only free until another program asks for one, and it takes seconds until the program that
+    was started listens on it. So when `start` raises PortTakenError, another free port is tried, up to
+    `FREE_PORTS`. A port that was asked for is not replaced.
+    """
+    if port is not None:
+        return start(port)
+    for _ in range(FREE_PORTS - 1):
+        try:
+            return start(free_port())
+        except PortTakenError:
+            continue
+    return start(free_port())
 
 
 def check_port(port: int) -> None:

@@ -21,7 +21,7 @@ from helpers import CourseError
 from helpers.inference.model_folder import folder_of
 from helpers.inference.placement import SMALL_MODEL, find_placement
 from helpers.language import listed, say
-from helpers.speed.processes import LOOPBACK, Child, check_port, free_port
+from helpers.speed.processes import LOOPBACK, Child, PortTakenError, check_port, start_on
 
 PACKAGES = ("fastapi", "uvicorn", "openai")
 START_PATIENCE = 900  # seconds; 28.6 GB from a disk that reads 50 MB/s
@@ -112,19 +112,22 @@ def serve(model_dir: str | Path, *, port: int | None = None, batching: bool = Fa
                 placement=placement.sentence,
             )
         )
-    if port is None:
-        port = free_port()
-    check_port(port)
+    if port is not None:
+        check_port(port)
     device = "auto"
     if placement.options["device_map"] == "cpu":
         device = "cpu"
-    command = serve_command(folder, port, device, batching)
     print(say("Starting a server for {name} ...", name=folder.name))
     slow = placement.weights >= SMALL_MODEL
     variables = {}
     if not slow:
         variables["OMP_NUM_THREADS"] = "1"  # sharing out work this small costs more than the work itself
-    server = start_server(command, port, folder, str(folder), slow=slow, **variables)
+
+    def start(chosen: int) -> Server:
+        command = serve_command(folder, chosen, device, batching)
+        return start_server(command, chosen, folder, str(folder), slow=slow, **variables)
+
+    server = start_on(port, start)
     print(say("It answers on this computer, and on no other."))
     return server
 
@@ -202,7 +205,7 @@ def wait_until_well(server: Server, slow: bool, patience: float) -> None:
 def ended_early(server: Server) -> CourseError:
     """The sentence for a server that has ended before it answered."""
     if "address already in use" in server.child.log():  # another program was faster
-        return CourseError(
+        return PortTakenError(
             say("Another program took the port of the server just now: start the server again.")
         )
     return CourseError(

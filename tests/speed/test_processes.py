@@ -10,7 +10,17 @@ import psutil
 import pytest
 
 from helpers import CourseError
-from helpers.speed.processes import KEEPER, LOOPBACK, Child, check_port, free_port, python_file
+from helpers.speed.processes import (
+    FREE_PORTS,
+    KEEPER,
+    LOOPBACK,
+    Child,
+    PortTakenError,
+    check_port,
+    free_port,
+    python_file,
+    start_on,
+)
 
 PATIENCE = 120  # seconds: a safety net far from the usual time
 
@@ -118,3 +128,29 @@ def test_a_port_in_use_and_a_number_that_is_none():
     for none in (0, -1, "8000", 80.5):
         with pytest.raises(CourseError, match=f"port is {none!r}: give a whole number from 1 on"):
             check_port(none)
+
+
+def test_how_many_ports_are_tried():
+    """None but free ones, as many as `FREE_PORTS`; the one that was asked for, once."""
+    tried = []
+
+    def start(port):
+        tried.append(port)
+        check_port(port)
+        if len(tried) < FREE_PORTS:
+            raise PortTakenError("somebody was faster")
+        return "started"
+
+    assert start_on(None, start) == "started"
+    assert len(set(tried)) == FREE_PORTS
+
+    tried.clear()
+    with pytest.raises(PortTakenError):
+        start_on(free_port(), start)
+    assert len(tried) == 1
+
+    def never(port):
+        raise PortTakenError("somebody is always faster")
+
+    with pytest.raises(PortTakenError, match="always"):
+        start_on(None, never)

@@ -1,6 +1,7 @@
 """`serve` and `ask`: a real server for the embedded model, and a false one for what goes wrong."""
 
 import importlib.util
+import socket
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from helpers import EMBEDDED_MODEL, CourseError
 from helpers.inference import encode_chat
 from helpers.speed import client, serving
 from helpers.speed.client import ask, ask_together
-from helpers.speed.processes import Child, free_port
+from helpers.speed.processes import LOOPBACK, Child, PortTakenError, free_port
 from helpers.speed.serving import Server, serve, start_server
 
 pytest.importorskip("openai", reason="openai is not installed")
@@ -145,8 +146,19 @@ def test_a_server_that_ends_before_it_answers():
 
 def test_a_port_that_somebody_takes_in_between():
     command = [sys.executable, "-c", "import sys; sys.exit('[Errno 98] address already in use')"]
-    with pytest.raises(CourseError, match="Another program took the port"):
+    with pytest.raises(PortTakenError, match="Another program took the port"):
         start_server(command, free_port(), EMBEDDED_MODEL, "m")
+
+
+def test_a_free_port_that_somebody_takes_in_between_is_replaced(monkeypatch):
+    with socket.socket() as other:
+        other.bind((LOOPBACK, 0))
+        other.listen()
+        free, taken = free_port(), other.getsockname()[1]
+        ports = [free, taken]
+        monkeypatch.setattr("helpers.speed.processes.free_port", ports.pop)
+        with serve(EMBEDDED_MODEL) as server:
+            assert f":{free}/" in server.url
 
 
 def started_children(monkeypatch) -> list[Child]:
