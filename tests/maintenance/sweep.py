@@ -93,13 +93,13 @@ def print_table(notebooks: list[Path], settings: list[CpuSetting], results: dict
     """One row a setting, one column a notebook: the cells that differ, or a dot."""
     names = [f"{notebook.parent.name}/{notebook.stem}" for notebook in notebooks]
     widths = [max(len(name), 10) for name in names]
-    print(f"{'setting':<34}" + "  ".join(f"{n:<{w}}" for n, w in zip(names, widths, strict=True)))
+    print(f"{'setting':<36}" + "  ".join(f"{n:<{w}}" for n, w in zip(names, widths, strict=True)))
     for setting in settings:
         if setting.missing:
-            print(f"{setting.name:<34}skipped: {setting.missing}")
+            print(f"{setting.name:<36}skipped: {setting.missing}")
             continue
         row = [" ".join(results[notebook, setting.name]) or "." for notebook in notebooks]
-        print(f"{setting.name:<34}" + "  ".join(f"{t:<{w}}" for t, w in zip(row, widths, strict=True)))
+        print(f"{setting.name:<36}" + "  ".join(f"{t:<{w}}" for t, w in zip(row, widths, strict=True)))
 
 
 def print_differences(results: dict) -> None:
