@@ -27,7 +27,7 @@ TURNS_BEFORE = (0, 7, 19)  # of the questions that show how well the model answe
 FEW = 8  # turns of each kind for the losses without experts
 NOTHING_CUT = {"top_p": 1.0, "top_k": 0}  # every token can be drawn
 NO_END = "[no end]"  # is appended to an answer that did not end with <|im_end|>, so that it counts as wrong
-# What the issue of the course names: said after an English and after a Chinese answer about a subject.
+# The usual ones, said after an English and after a Chinese answer about a subject.
 NAMED_FOLLOW_UPS = {
     "en": {
         "Tell me more.": ("more", "en"),

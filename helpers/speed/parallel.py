@@ -24,13 +24,7 @@ from helpers.inference.model_folder import folder_of, weights_bytes
 from helpers.language import say
 from helpers.speed.arguments import check_list, check_seconds, check_whole
 from helpers.speed.failures import failed_launch, late_launch
-from helpers.speed.processes import (
-    LOOPBACK,
-    Child,
-    check_port,
-    python_file,
-    start_on,
-)
+from helpers.speed.processes import LOOPBACK, Child, check_port, python_file, start_on
 from helpers.speed.ways import check_way, read_shape
 
 LAUNCH_PATIENCE = 300  # seconds for a whole launch; a small model takes about ten

@@ -131,10 +131,12 @@ def main() -> int:
     print(describe_processor())
     results = sweep(notebooks, settings)
     print_table(notebooks, settings, results)
-    differing = sum(bool(cells) for cells in results.values())
-    print(f"{len(results)} runs, {differing} with cells that differ")
+    differing = [run for run, cells in results.items() if cells]
+    print(f"{len(results)} runs, {len(differing)} with cells that differ")
     print_differences(results)
-    return int(differing > 0)
+    if differing:
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
